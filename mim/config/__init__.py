@@ -1,0 +1,55 @@
+"""Settings of the three doors: strict schema, YAML with dotted overrides, help, and errors of one line."""
+
+from mim.config.doors import DoorArguments, door, parse_door_arguments
+from mim.config.fields import Block, Setting, list_blocks, list_settings
+from mim.config.help import help_text
+from mim.config.loading import dump_config, load_config
+from mim.config.schema import (
+    SCHEMA_VERSION,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    DecoderConfig,
+    EncoderConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    InputConfig,
+    MaskerConfig,
+    MaskingConfig,
+    OptimizerConfig,
+    PretrainConfig,
+    RunConfig,
+    TargetConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "AugmentConfig",
+    "Block",
+    "Config",
+    "DataConfig",
+    "DecoderConfig",
+    "DoorArguments",
+    "EncoderConfig",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "InputConfig",
+    "MaskerConfig",
+    "MaskingConfig",
+    "OptimizerConfig",
+    "PretrainConfig",
+    "RunConfig",
+    "Setting",
+    "TargetConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+    "door",
+    "dump_config",
+    "help_text",
+    "list_blocks",
+    "list_settings",
+    "load_config",
+    "parse_door_arguments",
+]

@@ -1,0 +1,243 @@
+"""Every setting of the three doors, with its type, its default and what it means."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION: Final = 1
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+
+
+class Config(BaseModel):
+    """A strict block of settings: an unknown key is an error, no value is coerced."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(Config):
+    """Which films, how they are stored, and who is in which split."""
+
+    path: str = Field("", description="folder of films (DICOM, PNG, JPEG, TIFF), or a prepared dataset")
+    labels: str | None = Field(
+        None, description="CSV of labels, relative to data.path: image, label columns; patient_id and split if known"
+    )
+    target: str | None = Field(None, description="label column to learn; films where it is empty count as unlabelled")
+    boxes: str | None = Field(
+        None, description="COCO file of lesions, relative to data.path; drawn over the errors that evaluate.py shows"
+    )
+    exclude: str = Field(
+        "auto",
+        description="films left out of pretraining: a CSV with image and split columns (its test split is left out); "
+        "auto = labels.csv in data.path or the folder above; none = leave out nothing",
+    )
+    seen_in_pretraining: Literal["stop", "report"] = Field(
+        "stop", description="what to do when films or patients of the test split were met in pretraining"
+    )
+    cache: str = Field("data/prepared", description="where folders of films are prepared, once, before the first run")
+    long_side: int = Field(
+        512, ge=16, description="longer side of a stored film in pixels; larger films are reduced, smaller ones kept"
+    )
+    bits: Literal[8, 16] = Field(8, description="bits a stored pixel keeps")
+    val_fraction: Fraction = Field(
+        0.2, description="share of patients for validation where the labels have no split column"
+    )
+    test_fraction: Fraction = Field(
+        0.2, description="share of patients for the test where the labels have no split column"
+    )
+    split_seed: int = Field(0, ge=0, description="seed of that split")
+    train_limit: int | None = Field(
+        None, ge=1, description="use at most this many training films, whole patients, drawn by seed"
+    )
+
+
+class AugmentConfig(Config):
+    """Random changes to a training film. Validation and test films are only resized."""
+
+    crop_scale: tuple[Fraction, Fraction] = Field(
+        (0.5, 1.0), description="share of the film's area that a random crop keeps (min, max)"
+    )
+    crop_ratio: tuple[float, float] = Field(
+        (0.8, 1.25), description="aspect ratio of the crop relative to the film's own (min, max)"
+    )
+    horizontal_flip: Fraction = Field(0.5, description="probability of mirroring left and right")
+    vertical_flip: Fraction = Field(0.0, description="probability of mirroring top and bottom")
+    rotate: float = Field(0.0, ge=0, le=180, description="largest rotation in degrees, either way")
+    brightness: Fraction = Field(0.0, description="largest change of brightness, as a share of the full range")
+    contrast: Fraction = Field(0.0, description="largest relative change of contrast")
+
+
+class InputConfig(Config):
+    """What the network meets."""
+
+    image_size: Size | None = Field(None, description="height and width in pixels; null = as in init, else 224 by 224")
+    mean: float | None = Field(None, description="subtracted from pixels in [0, 1]; null = as in init, else 0.45")
+    std: float | None = Field(
+        None, gt=0, description="what the difference is divided by; null = as in init, else 0.225"
+    )
+
+
+class EncoderConfig(Config):
+    """The backbone and how cells are hidden from it."""
+
+    name: str = Field("vit_tiny_patch16_224", description="a timm model name")
+    hidden: Literal["drop", "sparse"] | None = Field(
+        None,
+        description="how cells are hidden: drop (ViT) or sparse (ResNet, ConvNeXt); null = what the backbone can do",
+    )
+    patch_size: int | None = Field(
+        None, ge=1, description="side of a cell in pixels; null = the backbone's own, 32 for CNNs"
+    )
+    pretrained: bool = Field(
+        False, description="start from timm's published weights (needs a network or a filled cache)"
+    )
+    timm_args: dict[str, Any] = Field(default_factory=dict, description="further arguments of timm.create_model")
+
+
+class MaskingConfig(Config):
+    """Which cells are hidden in pretraining."""
+
+    ratio: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.75, description="share of the cells that is hidden; the count is exact"
+    )
+
+
+class DecoderConfig(Config):
+    """What rebuilds the hidden cells."""
+
+    width: int = Field(192, ge=8, description="channels of the decoder")
+    depth: int = Field(2, ge=1, description="blocks of the decoder")
+    heads: int = Field(6, ge=1, description="attention heads (token encoders); must divide the width")
+
+
+class TargetConfig(Config):
+    """What the decoder must give."""
+
+    normalize_pixels: bool = Field(
+        True, description="normalise the pixels of each cell by its own mean and deviation (MAE's norm_pix_loss)"
+    )
+
+
+class MaskerConfig(Config):
+    """Who decides, at fine-tuning and inference, which cells the encoder may look at."""
+
+    kind: Literal["none", "learned", "threshold"] = Field("learned", description="none = everything is seen")
+    keep: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="learned: share of cells to keep, on average")
+    budget_weight: float = Field(1.0, ge=0, description="learned: weight of the squared distance to that share")
+    temperature: float = Field(0.5, gt=0, description="learned: temperature of the binary concrete gates")
+    width: int = Field(16, ge=4, description="learned: channels of the masker's first layer")
+    random_share: Fraction = Field(
+        0.5,
+        description="learned: share of each training batch that meets random masks instead, "
+        "so that masks cannot carry the label",
+    )
+    random_keep: tuple[Fraction, Fraction] = Field(
+        (0.1, 1.0), description="learned: range of the share kept by those random masks"
+    )
+    warmup: Fraction = Field(0.3, description="learned: share of the training in which only random masks are met")
+    score: Literal["intensity", "gradient", "variance"] = Field(
+        "intensity", description="threshold: what is compared, averaged over a cell"
+    )
+    threshold: float = Field(0.2, description="threshold: cells whose score is at or above are kept (pixels in [0, 1])")
+    direction: Literal["above", "below"] = Field("above", description="threshold: keep the cells above or below it")
+
+
+class OptimizerConfig(Config):
+    """AdamW with layer-wise decay, warm-up and cosine."""
+
+    lr: float = Field(1e-3, gt=0, description="peak learning rate, used as it is (never scaled by the batch size)")
+    min_lr: float = Field(1e-6, ge=0, description="learning rate at the end of the cosine")
+    weight_decay: float = Field(0.05, ge=0, description="weight decay; norms, biases and embeddings are exempt")
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.95), description="AdamW's betas")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="learning-rate factor from one layer of the encoder to the one below it"
+    )
+    warmup: Fraction = Field(0.05, description="share of all steps in which the learning rate rises from 0")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = no clipping")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="decay of the moving average of the weights that is exported; null = none"
+    )
+
+
+class TrainingConfig(Config):
+    """How long, how much at a time, on what."""
+
+    epochs: int = Field(100, ge=1, description="passes over the training films")
+    max_steps: int | None = Field(None, ge=1, description="stop after this many steps, whatever the epochs say")
+    batch_size: int = Field(64, ge=1, description="films a rank takes at a time")
+    accumulate: int = Field(1, ge=1, description="batches a rank adds up before a step")
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="float32, or bfloat16 where it is safe")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
+    workers: int = Field(2, ge=0, description="processes that read and augment, a rank")
+    checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1, description="how many of the newest are kept")
+    picture_every: int = Field(10, ge=1, description="epochs between pictures of reconstructions (pretraining)")
+
+
+class TrackingConfig(Config):
+    """Where figures go. metrics.jsonl is always written."""
+
+    tensorboard: bool = Field(True, description="write TensorBoard event files into the run")
+    wandb: Literal["off", "offline", "online"] = Field(
+        "offline", description="Weights & Biases; online is the only setting of mim that sends anything anywhere"
+    )
+    wandb_project: str = Field("mim", description="its project")
+
+
+class RunConfig(Config):
+    """What pretraining and fine-tuning have in common."""
+
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="version of this schema")
+    output: str | None = Field(None, description="folder of the run; null = runs/<name of the YAML file>")
+    seed: int = Field(0, ge=0, description="everything random follows from it")
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+
+class PretrainConfig(RunConfig):
+    """Settings of train.py: hide patches, rebuild them."""
+
+    input: InputConfig = InputConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    masking: MaskingConfig = MaskingConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    target: TargetConfig = TargetConfig()
+
+
+class FinetuneConfig(RunConfig):
+    """Settings of finetune.py: a caries head behind an encoder, behind a masker."""
+
+    init: str | None = Field(
+        None, description="run of train.py whose encoder is taken; null = start from scratch (or encoder.pretrained)"
+    )
+    init_weights: bool = Field(
+        True, description="false = take only the architecture of init, with fresh weights (for comparisons)"
+    )
+    input: InputConfig = InputConfig()
+    encoder: EncoderConfig | None = Field(None, description="null = as in init")
+    masker: MaskerConfig = MaskerConfig()
+    class_weights: bool = Field(True, description="weigh the classes by their inverse frequency in the training films")
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
+
+
+class EvaluateConfig(Config):
+    """Settings of evaluate.py: a report from a run of finetune.py."""
+
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="version of this schema")
+    run: str = Field("", description="run of finetune.py; may be given without its key")
+    output: str | None = Field(
+        None, description="where report.html, metrics.json and predictions.csv go; null = into the run"
+    )
+    bootstrap: int = Field(2000, ge=100, description="resamples of patients for the intervals")
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="level of the intervals")
+    specificity: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.9, description="specificity at which the threshold is chosen on the validation films"
+    )
+    worst: int = Field(6, ge=0, description="worst errors of each kind to draw")
+    batch_size: int = Field(64, ge=1, description="films at a time")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap")
