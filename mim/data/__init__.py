@@ -1,0 +1,44 @@
+"""Radiographs on disk to samples in memory.
+
+What needs torch (`mim.data.augment`, `mim.data.loader`) is imported from its own module, so that processes which only
+read films start without it.
+"""
+
+from mim.data.cache import dataset_salt, open_or_prepare
+from mim.data.labels import LabelledFilm, LabelledFilms, attach_labels
+from mim.data.leakage import SeenFilms, check_unseen, excluded_from_pretraining, load_seen, save_seen
+from mim.data.manifest import ManifestRow
+from mim.data.privacy import load_salt, salted_hash
+from mim.data.radiograph import Radiograph, RadiographMeta, UnreadableRadiograph, read_radiograph
+from mim.data.seed import derive_seed
+from mim.data.splits import Splits, limit_training, load_splits, save_splits, split_films, split_hash
+from mim.data.store import PreparedDataset, is_prepared
+
+__all__ = [
+    "LabelledFilm",
+    "LabelledFilms",
+    "ManifestRow",
+    "PreparedDataset",
+    "Radiograph",
+    "RadiographMeta",
+    "SeenFilms",
+    "Splits",
+    "UnreadableRadiograph",
+    "attach_labels",
+    "check_unseen",
+    "dataset_salt",
+    "derive_seed",
+    "excluded_from_pretraining",
+    "is_prepared",
+    "limit_training",
+    "load_salt",
+    "load_seen",
+    "load_splits",
+    "open_or_prepare",
+    "read_radiograph",
+    "salted_hash",
+    "save_seen",
+    "save_splits",
+    "split_films",
+    "split_hash",
+]

@@ -1,0 +1,149 @@
+"""One file to stored films: what a worker process of the preparation does."""
+
+import hashlib
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mim.data.manifest import ManifestRow
+from mim.data.privacy import salted_hash
+from mim.data.radiograph import Radiograph, UnreadableRadiograph, count_frames, read_radiograph
+from mim.data.store import Film, pixel_type
+
+_CONTENT_SIDE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """What decides how a file of `root` is stored."""
+
+    root: Path
+    long_side: int
+    bits: int
+    salt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file, or one frame of it, that is left out, and why: a short fixed word and a line of detail."""
+
+    image: str
+    frame: int | None
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFile:
+    """The films of one file, each with its row of the manifest, and what of it was left out."""
+
+    image: str
+    rows: tuple[ManifestRow, ...]
+    films: tuple[Film, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def decode_file(image: str, options: DecodeOptions) -> DecodedFile:
+    """Read all frames of a file; whatever is wrong with it ends up in `skipped`."""
+    path = options.root / image
+    if path.is_dir():
+        return unreadable(image, "unreadable-folder", "the folder cannot be listed")
+    if not path.is_file():
+        return unreadable(image, "not-a-file", "a broken link, or neither a file nor a folder")
+    rows: list[ManifestRow] = []
+    films: list[Film] = []
+    skipped: list[Skipped] = []
+    frame, frames = 0, 1
+    while frame < frames:
+        number = frame if frames > 1 else None
+        try:
+            frames = count_frames(path) if frame == 0 else frames
+            row, film = _store(read_radiograph(path, frame), image, frame, options)
+            rows.append(row)
+            films.append(film)
+        except UnreadableRadiograph as error:
+            skipped.append(Skipped(image, number, error.reason, error.detail))
+        except OSError as error:
+            skipped.append(Skipped(image, number, "unreadable-file", error.strerror or ""))
+        except Exception as error:
+            skipped.append(Skipped(image, number, "unexpected-error", _describe(error)))
+        frame += 1
+    if len(skipped) == frames and len({item.reason for item in skipped}) == 1:
+        skipped = [replace(skipped[0], frame=None)]
+    return DecodedFile(image, tuple(rows), tuple(films), tuple(skipped))
+
+
+def unreadable(image: str, reason: str, detail: str) -> DecodedFile:
+    """A file of which nothing is kept."""
+    return DecodedFile(image, (), (), (Skipped(image, None, reason, detail),))
+
+
+def reduce_film(pixels: NDArray[np.float32], long_side: int) -> NDArray[np.float32]:
+    """Reduce a film by area averaging so that its longer side is at most `long_side`; a smaller one stays as it is.
+
+    Args:
+        pixels: (H, W).
+        long_side: In pixels.
+    """
+    height, width = pixels.shape
+    scale = long_side / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    reduced: NDArray[np.float32] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return reduced
+
+
+def quantise(pixels: NDArray[np.float32], bits: int) -> Film:
+    """Turn [0, 1] into the nearest whole numbers of 8 or 16 bits."""
+    film: Film = np.rint(np.clip(pixels, 0, 1) * np.float32(2**bits - 1)).astype(pixel_type(bits), order="C")
+    return film
+
+
+def content_hash(pixels: NDArray[np.float32]) -> str:
+    """Hash a film reduced to 32 x 32 and 8 bits, so that it is known again however it is stored."""
+    tiny = cv2.resize(pixels, (_CONTENT_SIDE, _CONTENT_SIDE), interpolation=cv2.INTER_AREA)
+    return hashlib.sha256(quantise(tiny, 8).tobytes()).hexdigest()
+
+
+def _store(radiograph: Radiograph, image: str, frame: int, options: DecodeOptions) -> tuple[ManifestRow, Film]:
+    pixels, meta = radiograph.pixels, radiograph.meta
+    film = quantise(reduce_film(pixels, options.long_side), options.bits)
+    height, width = pixels.shape
+    row = ManifestRow(
+        image_id=salted_hash(options.salt, f"{image}#{frame}"),
+        image=image,
+        frame=frame,
+        patient_id=_hash_if_known(options.salt, meta.patient_id),
+        study_id=_hash_if_known(options.salt, meta.study_id),
+        series_order=meta.series_order,
+        width=width,
+        height=height,
+        bits=meta.bits,
+        spacing_mm=meta.spacing_mm,
+        modality=meta.modality or "",
+        sha256=_pixel_hash(film),
+        content=content_hash(pixels),
+    )
+    return row, film
+
+
+def _hash_if_known(salt: bytes, identifier: str | None) -> str:
+    return salted_hash(salt, identifier) if identifier and identifier.strip() else ""
+
+
+def _pixel_hash(film: NDArray[Any]) -> str:
+    digest = hashlib.sha256(f"{film.shape[0]}x{film.shape[1]}x{film.dtype.itemsize}".encode())
+    digest.update(film.tobytes())
+    return digest.hexdigest()
+
+
+def _describe(error: Exception) -> str:
+    """Say what failed and where, without the message: it could quote a header."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"

@@ -1,0 +1,186 @@
+"""Labels from a CSV, joined to the films of a prepared dataset."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mim.data.matching import FilmFinder
+from mim.data.privacy import salted_hash
+from mim.data.store import PreparedDataset
+from mim.data.tables import Split, Table, TableRow, parse_split, read_table
+from mim.errors import MimError
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 3  # names a warning quotes
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFilm:
+    """A film with its label.
+
+    Attributes:
+        index: Its number in the dataset.
+        image_id: Salted hash of its path and frame.
+        image: Its path relative to the folder of films.
+        label: Number of its class.
+        patient_id: Salted hash: of the CSV's patient id, else of the header's; else the image_id of the file's first
+            frame, so that the film is a patient of its own.
+        header_patient_id: Salted hash of the header's patient id; empty where there is none.
+        content: Hash that knows the film again however it is stored.
+        split: What the CSV says.
+        line: Its line in the CSV.
+    """
+
+    index: int
+    image_id: str
+    image: str
+    label: int
+    patient_id: str
+    header_patient_id: str
+    content: str
+    split: Split | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFilms:
+    """The labelled films of a dataset.
+
+    Attributes:
+        films: In the order of the dataset.
+        classes: Values of the target column; a label is a place in this list.
+        target: The label column.
+        path: The CSV.
+        has_split: Whether the CSV has a `split` column.
+        unlabelled: Rows of the CSV whose target is empty.
+        missing: What the `image` column of other rows names and the dataset does not have.
+    """
+
+    films: tuple[LabelledFilm, ...]
+    classes: tuple[str, ...]
+    target: str
+    path: Path
+    has_split: bool
+    unlabelled: int
+    missing: tuple[str, ...]
+
+
+def attach_labels(
+    dataset: PreparedDataset, source: Path, labels_csv: Path | str, target: str, salt: bytes
+) -> LabelledFilms:
+    """Join the labels of a CSV to the films of a dataset.
+
+    The CSV has a column `image` (a path relative to the CSV's folder or to `source`, or a file name that is unique) and
+    the target column; `patient_id` and `split` (train, val or validation, test) are used where present. A row stands
+    for all frames of its file.
+
+    Args:
+        dataset: The films.
+        source: The folder of films, or the prepared dataset (data.path).
+        labels_csv: The CSV, relative to `source`.
+        target: The label column; a film whose cell is empty is unlabelled.
+        salt: What the dataset's ids were hashed with (`mim.data.dataset_salt`).
+
+    Raises:
+        MimError: A file or column is missing, a film has two labels, a split is not a known word, or the labels are
+            not of exactly two classes.
+    """
+    path = source / labels_csv
+    if not path.is_file():
+        raise MimError(f"{path}: there is no such file (data.labels is relative to data.path)")
+    table = read_table(path)
+    table.require("image")
+    table.require(target, "data.target")
+    finder = FilmFinder(dataset, source, table.path)
+    found, missing, unlabelled = _match(table, target, finder)
+    if missing:
+        logger.warning(
+            "%s: %d rows name films that are not in the dataset (%s); they are absent or were skipped, see report.json",
+            *(table.path, len(missing), _quote(missing)),
+        )
+    if not found:
+        raise MimError(f"{table.path}: no row with a value under {target!r} names a film of {source} (data.labels)")
+    classes = _find_classes(table.path, target, [row.cells[target] for row in found.values()])
+    has_split = "split" in table.columns
+    films = []
+    for number, row in sorted(found.items()):
+        split = parse_split(table, row) if has_split else None
+        films.append(_label(dataset, number, row, classes.index(row.cells[target]), split, salt))
+    _warn_of_unknown_patients(table, films)
+    return LabelledFilms(tuple(films), classes, target, table.path, has_split, unlabelled, tuple(missing))
+
+
+def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, TableRow], list[str], int]:
+    """Find the labelled rows' films; also the names that match none, and the number of rows without a label."""
+    found: dict[int, TableRow] = {}
+    missing: list[str] = []
+    unlabelled = 0
+    for row in table.rows:
+        if not row.cells["image"]:
+            raise MimError(f"{table.path}, row {row.line}: the cell under 'image' is empty")
+        if not row.cells[target]:
+            unlabelled += 1
+            continue
+        numbers = finder.find(row.cells["image"])
+        if not numbers:
+            missing.append(row.cells["image"])
+        for number in numbers:
+            _check_agreement(table.path, target, found.setdefault(number, row), row)
+    return found, missing, unlabelled
+
+
+def _check_agreement(path: Path, target: str, first: TableRow, second: TableRow) -> None:
+    for column in (target, "patient_id", "split"):
+        if first.cells.get(column) != second.cells.get(column):
+            raise MimError(
+                f"{path}: rows {first.line} and {second.line} name the same film but differ under {column!r}: "
+                "keep the right one"
+            )
+
+
+def _find_classes(path: Path, target: str, values: Iterable[str]) -> tuple[str, ...]:
+    classes = tuple(sorted(set(values), key=_by_number_or_name))
+    if len(classes) == 1:
+        raise MimError(f"{path}: only one class under {target!r} ({classes[0]}): two are needed (data.target)")
+    if len(classes) > 2:
+        shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
+        raise MimError(
+            f"{path}: {len(classes)} values under {target!r} ({shown}): exactly two are supported (data.target); "
+            "empty cells are unlabelled films"
+        )
+    return classes
+
+
+def _by_number_or_name(value: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(value), value
+    except ValueError:
+        return True, 0.0, value
+
+
+def _label(
+    dataset: PreparedDataset, number: int, row: TableRow, label: int, split: Split | None, salt: bytes
+) -> LabelledFilm:
+    film = dataset.rows[number]
+    written = row.cells.get("patient_id", "")
+    patient = salted_hash(salt, written) if written else film.patient_id or salted_hash(salt, f"{film.image}#0")
+    return LabelledFilm(
+        number, film.image_id, film.image, label, patient, film.patient_id, film.content, split, row.line
+    )
+
+
+def _warn_of_unknown_patients(table: Table, films: Sequence[LabelledFilm]) -> None:
+    written = {row.line for row in table.rows if row.cells.get("patient_id")}
+    unknown = sum(not film.header_patient_id and film.line not in written for film in films)
+    if unknown:
+        logger.warning(
+            "%s: the patient of %d of %d labelled films is not known (no patient_id in the CSV or the file): "
+            "each file counts as a patient of its own",
+            *(table.path, unknown, len(films)),
+        )
+
+
+def _quote(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -1,0 +1,199 @@
+"""Films to batches: what is random depends on (seed, epoch, index), the order on (seed, position), on nothing else."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mim.data.augment import FilmTransform
+from mim.data.seed import derive_seed
+from mim.data.store import PreparedDataset
+
+Place = tuple[int, int]  # epoch and index
+Transform = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class FilmDataset(Dataset[dict[str, Any]]):
+    """Films of a prepared dataset, as samples.
+
+    Args:
+        films: The prepared dataset.
+        indices: Which of its films, in the order in which `index` below counts them.
+        transform: From stored film to pixels.
+        seed: Of all that is random.
+        labels: Class of each film, if known.
+        transforms: Dictionary transforms (MONAI's contract) applied to each sample, one after the other; those with a
+            `set_random_state(seed=...)` are reseeded before each sample.
+    """
+
+    def __init__(
+        self,
+        films: PreparedDataset,
+        indices: Sequence[int],
+        transform: FilmTransform,
+        seed: int,
+        labels: Sequence[int] | None = None,
+        transforms: Sequence[Transform] = (),
+    ) -> None:
+        if labels is not None and len(labels) != len(indices):
+            raise ValueError(f"{len(labels)} labels for {len(indices)} films")
+        self.films = films
+        self.indices = tuple(indices)
+        self.labels = None if labels is None else tuple(labels)
+        self._transform = transform
+        self._transforms = tuple(transforms)
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: Place) -> dict[str, Any]:
+        """Return a sample.
+
+        Args:
+            place: The epoch, which decides what is random, and the number of the film in `indices`.
+
+        Returns:
+            `image`, float32 (1, H, W) in [0, 1]; `index`, the number of the film in `indices`; `label` if known; and
+            what the transforms add.
+        """
+        epoch, index = place
+        film = self.films.image(self.indices[index])
+        pixels = self._transform(film, derive_seed(self._seed, "augment", epoch, index))
+        sample: dict[str, Any] = {"image": torch.from_numpy(pixels[None]), "index": index}
+        if self.labels is not None:
+            sample["label"] = self.labels[index]
+        for number, transform in enumerate(self._transforms):
+            reseed = getattr(transform, "set_random_state", None)
+            if reseed is not None:
+                reseed(seed=derive_seed(self._seed, "transform", number, epoch, index))
+            sample = transform(sample)
+        return sample
+
+
+class SampleStream:
+    """An endless order of films: one permutation of all of them after the other.
+
+    Args:
+        count: Number of films.
+        seed: Of the permutations.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        if count < 1:
+            raise ValueError("a stream needs at least one film")
+        self.count = count
+        self._seed = seed
+        self._epoch = -1
+        self._order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def __getitem__(self, position: int) -> Place:
+        """Return the epoch and the film at a position, counted from the start of training."""
+        epoch, place = divmod(position, self.count)
+        if epoch != self._epoch:
+            self._order = np.random.default_rng(derive_seed(self._seed, "order", epoch)).permutation(self.count)
+            self._epoch = epoch
+        return epoch, int(self._order[place])
+
+
+class RankBatches(Sampler[list[Place]]):
+    """The batches of one rank, from a step on.
+
+    Step s takes the positions [s G, (s + 1) G) of the stream, G = batch_size x world x accumulate, whoever takes them:
+    two ranks with batches of B meet together what one rank with batches of 2 B meets.
+
+    Args:
+        stream: The order of films.
+        batch_size: Films in a batch.
+        world: Number of ranks.
+        rank: Which one, from 0.
+        accumulate: Batches a rank takes in a step.
+        start_step: The first step.
+        total_steps: The step before which to stop.
+    """
+
+    def __init__(
+        self,
+        stream: SampleStream,
+        batch_size: int,
+        world: int,
+        rank: int,
+        accumulate: int,
+        start_step: int,
+        total_steps: int,
+    ) -> None:
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank} of {world}")
+        self._stream = stream
+        self._batch_size = batch_size
+        self._stride = batch_size * world
+        self._first = batch_size * rank
+        self._batches = range(start_step * accumulate, max(start_step, total_steps) * accumulate)
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        for batch in self._batches:
+            start = batch * self._stride + self._first
+            yield [self._stream[position] for position in range(start, start + self._batch_size)]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+
+class InOrder(Sampler[list[Place]]):
+    """All films once, in order, as of epoch 0."""
+
+    def __init__(self, count: int, batch_size: int) -> None:
+        self._count = count
+        self._batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        for start in range(0, self._count, self._batch_size):
+            yield [(0, index) for index in range(start, min(start + self._batch_size, self._count))]
+
+    def __len__(self) -> int:
+        return -(-self._count // self._batch_size)
+
+
+def train_loader(
+    dataset: FilmDataset,
+    *,
+    batch_size: int,
+    seed: int,
+    world: int,
+    rank: int,
+    accumulate: int,
+    start_step: int,
+    total_steps: int,
+    workers: int,
+) -> DataLoader[dict[str, Any]]:
+    """Load the batches of one rank from `start_step` to `total_steps`, `accumulate` of them a step.
+
+    Batches do not depend on the number of workers; a loader that starts at step k begins with the batches that one
+    that started at 0 gives at step k.
+    """
+    stream = SampleStream(len(dataset), seed)
+    return _load(dataset, RankBatches(stream, batch_size, world, rank, accumulate, start_step, total_steps), workers)
+
+
+def evaluation_loader(dataset: FilmDataset, *, batch_size: int, workers: int) -> DataLoader[dict[str, Any]]:
+    """Load every film once, in order; the last batch may be smaller."""
+    return _load(dataset, InOrder(len(dataset), batch_size), workers)
+
+
+def _load(dataset: FilmDataset, batches: Sampler[list[Place]], workers: int) -> DataLoader[dict[str, Any]]:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # else each epoch's start would advance the global one
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _start_worker(number: int) -> None:
+    cv2.setNumThreads(0)  # workers are the parallelism; threads of a forked parent would not be there

@@ -1,0 +1,161 @@
+"""A folder of drawn films: DICOM files, labels, boxes and pixels, written whole or not at all."""
+
+import json
+import multiprocessing
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+from tqdm import tqdm
+
+from mim.data.phantom.dicom import FilmIdentity, film_dataset
+from mim.data.phantom.draw import draw_film
+from mim.data.phantom.labels import DrawnLesion, FilmJob, run_lengths, write_labels
+from mim.data.phantom.lesions import GRADES
+from mim.data.phantom.settings import PhantomSettings, random_stream
+from mim.errors import MimError
+
+VERSION = 1  # raise it when the drawing changes, so that an older phantom is not taken for the same
+LARGEST_PATIENT = 4  # films
+README = """These radiographs are drawn by a program (python -m mim.data.phantom). They show no patient.
+
+unlabelled/             films without labels
+labelled/               films of other patients than those above
+labelled/labels.csv     one row a film: image, patient_id, split, caries (0 or 1), grade (0 none, then {grades}: the
+                        worst on the film), lesions (how many)
+labelled/lesions.coco.json  boxes (x, y, width, height) and pixels (uncompressed run lengths) of every lesion
+phantom.json            the settings they were drawn with
+
+They are for trying out and testing software. Nothing measured on them says anything about patients.
+"""
+
+
+@dataclass(frozen=True)
+class PhantomSummary:
+    """What was written, or found."""
+
+    output: Path
+    films: int
+    kept: bool  # True where the same phantom stood there already
+
+
+def write_phantom(
+    output: Path | str,
+    settings: PhantomSettings | None = None,
+    *,
+    unlabelled: int = 400,
+    labelled: int = 240,
+    seed: int = 0,
+    workers: int = 1,
+    progress: bool = True,
+) -> PhantomSummary:
+    """Write a set of drawn films; the same arguments give the same bytes, whatever the number of workers.
+
+    Args:
+        output: Folder to write; it appears when it is complete.
+        settings: Size, look and difficulty; None takes the defaults.
+        unlabelled: Films without labels.
+        labelled: Films with labels, of other patients.
+        seed: Seed of everything drawn.
+        workers: Processes that draw.
+        progress: Show a progress bar.
+
+    Raises:
+        MimError: The folder holds something else, or a number is out of range.
+    """
+    output, settings = Path(output), settings or PhantomSettings()
+    if unlabelled < 0 or labelled < 0 or unlabelled + labelled == 0 or seed < 0 or workers < 1:
+        raise MimError("phantom: unlabelled, labelled and seed must not be negative, workers and films at least 1")
+    recipe = {"phantom": VERSION, "seed": seed, "unlabelled": unlabelled, "labelled": labelled, **asdict(settings)}
+    if already_there(output, recipe):
+        return PhantomSummary(output, unlabelled + labelled, kept=True)
+    jobs = plan_films("unlabelled", unlabelled, seed, first_patient=1)
+    labelled_jobs = plan_films("labelled", labelled, seed, jobs[-1].identity.patient + 1 if jobs else 1, len(jobs))
+    with written_beside(output) as folder:
+        drawn = draw_all(jobs + labelled_jobs, folder, settings, workers, progress)
+        write_labels(folder / "labelled", labelled_jobs, drawn[len(jobs) :], settings, seed)
+        (folder / "README.txt").write_text(
+            README.format(grades=", ".join(f"{i + 1} {name}" for i, name in enumerate(GRADES)))
+        )
+        (folder / "phantom.json").write_text(json.dumps(recipe, indent=2) + "\n")
+    return PhantomSummary(output, unlabelled + labelled, kept=False)
+
+
+def already_there(output: Path, recipe: dict[str, Any]) -> bool:
+    """Tell whether the output holds this very phantom; refuse whatever else is there."""
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return False
+    note = output / "phantom.json"
+    if not note.is_file():
+        raise MimError(f"{output}: holds something that is not a phantom; give --output another folder")
+    try:
+        found = json.loads(note.read_text())
+    except ValueError as error:
+        raise MimError(f"{note}: cannot be read ({error}); delete the folder or give --output another one") from error
+    if found == recipe:
+        return True
+    differing = sorted(key for key in recipe if not isinstance(found, dict) or found.get(key) != recipe[key])
+    raise MimError(
+        f"{output}: holds a phantom with other settings ({', '.join(differing)}); give --output another folder"
+    )
+
+
+@contextmanager
+def written_beside(output: Path) -> Iterator[Path]:
+    """Give a folder beside the output that takes its place when all went well, and goes when not."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        for name in ("unlabelled", "labelled"):
+            (folder / name).mkdir()
+        yield folder
+        folder.chmod(0o755)
+        folder.replace(output)
+    except OSError as error:
+        raise MimError(f"{output}: cannot be written ({error.strerror}); give --output another folder") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def plan_films(folder: str, films: int, seed: int, first_patient: int, first_number: int = 0) -> list[FilmJob]:
+    """Give each patient one to four films until there are enough."""
+    jobs: list[FilmJob] = []
+    patient = first_patient
+    while len(jobs) < films:
+        count = int(random_stream(seed, patient, 6).integers(1, LARGEST_PATIENT + 1))
+        for film in range(min(count, films - len(jobs))):
+            number = first_number + len(jobs)
+            jobs.append(FilmJob(FilmIdentity(seed, patient, film, number), f"{folder}/film-{number + 1:06d}.dcm"))
+        patient += 1
+    return jobs
+
+
+def draw_all(
+    jobs: Sequence[FilmJob], folder: Path, settings: PhantomSettings, workers: int, progress: bool
+) -> list[tuple[DrawnLesion, ...]]:
+    """Draw and save every film; give its lesions in the order of the jobs."""
+    work = partial(draw_and_save, folder=folder, settings=settings)
+    bar = partial(tqdm, total=len(jobs), desc="drawing", unit="film", disable=not progress)
+    if workers == 1:
+        return list(bar(map(work, jobs)))
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        return list(bar(pool.map(work, jobs, chunksize=4)))
+
+
+def draw_and_save(job: FilmJob, folder: Path, settings: PhantomSettings) -> tuple[DrawnLesion, ...]:
+    """Draw one film, save it, and give its lesions."""
+    drawn = draw_film(settings, job.identity.seed, job.identity.patient, job.identity.film)
+    film_dataset(drawn.pixels, job.identity, settings.pixel_mm).save_as(folder / job.path, enforce_file_format=True)
+    return tuple(
+        DrawnLesion(lesion.kind, lesion.grade, lesion.box, run_lengths(lesion.mask), int(lesion.mask.sum()))
+        for lesion in drawn.lesions
+    )

@@ -1,0 +1,85 @@
+"""A folder of radiographs to a prepared dataset: `python -m mim.data.prepare SOURCE --output DIR`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mim.data.build import Bits, build, lock_of
+from mim.data.decode import DecodeOptions
+from mim.data.locking import locked
+from mim.data.privacy import SALT_NAME, load_salt_file
+from mim.data.scan import scan
+from mim.data.store import PreparedDataset, part_of
+from mim.errors import MimError
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(
+    source: Path, output: Path, *, long_side: int, bits: Bits, salt: bytes, workers: int | None = None
+) -> PreparedDataset:
+    """Read every file of a folder once and store its films for memory-mapped access.
+
+    The result does not depend on the number of workers. A preparation that was cut off is taken up where it stopped.
+
+    Args:
+        source: Folder of films; hidden files and folders are left out.
+        output: Folder to make: `pixels.bin`, `index.npy`, `manifest.csv`, `report.json`.
+        long_side: Longer side of a stored film in pixels; larger films are reduced by area, smaller ones kept.
+        bits: Bits of a stored pixel.
+        salt: What patient, study and image ids are hashed with (`mim.data.privacy.load_salt`).
+        workers: Processes that decode; None = as many as there are cores.
+
+    Raises:
+        MimError: The folder is missing, empty or holds nothing readable; `output` exists, cannot be written, or is
+            being written by another process.
+    """
+    files = scan(source, leave_out=(output, part_of(output)))
+    if output.exists():
+        raise MimError(f"{output} exists already: remove it, or choose another folder (--output)")
+    with locked(lock_of(output), wait=False) as held:
+        if not held:
+            raise MimError(f"{output} is being prepared by another process: wait for it, or choose another folder")
+        options = DecodeOptions(source.resolve(), long_side, bits, salt)
+        build(files, output, options, workers)
+    return PreparedDataset.open(output)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mim.data.prepare",
+        description="Decode a folder of radiographs (DICOM, PNG, JPEG, TIFF) once, for memory-mapped access.",
+    )
+    parser.add_argument("source", type=Path, help="folder of films")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    parser.add_argument("--long-side", type=int, default=512, help="longer side of a film in pixels (%(default)s)")
+    parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="bits of a stored pixel (%(default)s)")
+    parser.add_argument("--workers", type=int, help="processes that decode (all cores)")
+    parser.add_argument("--salt-file", type=Path, help=f"secret that ids are hashed with ({SALT_NAME} beside --output)")
+    options = parser.parse_args(arguments)
+    if options.long_side < 16:
+        parser.error("--long-side must be at least 16")
+    if options.workers is not None and options.workers < 1:
+        parser.error("--workers must be at least 1")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        salt = load_salt_file(options.salt_file or options.output.absolute().parent / SALT_NAME)
+        prepare(
+            options.source,
+            options.output.absolute(),
+            long_side=options.long_side,
+            bits=options.bits,
+            salt=salt,
+            workers=options.workers,
+        )
+    except MimError as error:
+        logger.error("error: %s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
