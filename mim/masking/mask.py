@@ -1,0 +1,41 @@
+"""What a masker answers: which cells of the patch grid the encoder may look at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One decision for every cell of the patch grid, row-major over the image.
+
+    Attributes:
+        visible: (B, gh, gw) bool, True = the encoder may look at the cell.
+        gate: (B, gh, gw) float in [0, 1] while a masker trains, else None. Its forward values agree with `visible`;
+            its gradient reaches the masker, for which the encoder must compute hidden cells as well.
+        scores: (B, gh, gw) float that the decision was made from, in the masker's own units.
+    """
+
+    visible: Tensor
+    gate: Tensor | None = None
+    scores: Tensor | None = None
+
+
+Masker = Callable[[dict[str, Tensor]], Mask]
+
+
+def keep_best_cell(visible: Tensor, scores: Tensor) -> Tensor:
+    """Shows the cell with the highest score wherever an image would have nothing visible at all.
+
+    Args:
+        visible: (B, gh, gw) bool.
+        scores: (B, gh, gw) float, higher = rather kept.
+
+    Returns:
+        (B, gh, gw) bool with at least one cell visible in every image.
+    """
+    best = torch.zeros_like(visible.flatten(1)).scatter_(1, scores.flatten(1).argmax(dim=1, keepdim=True), True)
+    nothing_visible = ~visible.flatten(1).any(dim=1, keepdim=True)  # (B, 1)
+    return (visible.flatten(1) | (nothing_visible & best)).view_as(visible)
