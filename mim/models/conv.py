@@ -1,0 +1,48 @@
+"""timm CNNs behind the encoder's contract, with sparse hiding."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mim.models.encoder import Encoder, EncoderSpec
+from mim.models.features import Features
+from mim.models.sparse import MaskedRun, trace_backbone
+
+
+class SparseConvEncoder(Encoder):
+    """A timm CNN in which hidden cells are zeros everywhere and norms see visible positions only.
+
+    Raises:
+        ValueError: if the backbone has layers that cannot be hidden, or strides that do not fit the cell.
+    """
+
+    def __init__(self, backbone: Any, spec: EncoderSpec) -> None:
+        stages = backbone.feature_info  # finest first; the first may be the stem
+        super().__init__(backbone, spec, backbone.num_features, [entry["num_chs"] for entry in stages])
+        self._stages = [entry["module"] for entry in stages]
+        self._graph, self._stage_nodes = trace_backbone(backbone, self._stages)
+        for entry in stages:
+            stride = entry["reduction"]
+            if spec.patch_size % stride and stride % spec.patch_size:
+                raise ValueError(
+                    f"patch size {spec.patch_size} and the backbone's stride {stride} do not fit each other"
+                )
+            if any(side % stride for side in spec.image_size):
+                raise ValueError(
+                    f"image size {spec.image_size[0]}x{spec.image_size[1]} is not divisible by stride {stride}"
+                )
+
+    def encode(self, image: Tensor, visible: Tensor | None) -> Features:
+        """Interprets the traced backbone under the mask."""
+        if visible is not None and visible.dtype == torch.bool and bool(visible.all()):
+            visible = None  # then it is the plain network, to the last bit
+        mask = None if visible is None else visible.float()
+        run = MaskedRun(self.backbone, self._graph, self._stage_nodes, mask)
+        final = run.run(image)  # (B, D, h, w)
+        if mask is not None:
+            weight = run.at((final.shape[2], final.shape[3])).to(final.dtype)
+            # (B, D, 1, 1): the backbone's own pooling then finds nothing left to pool
+            final = (final * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
+        pooled = self.backbone.forward_head(final, pre_logits=True)
+        return Features(pooled=pooled, maps=[run.stage_outputs[name] for name in self._stages])

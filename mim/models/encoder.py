@@ -1,0 +1,127 @@
+"""The contract that every encoder keeps."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mim.models.features import Features
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """All that is needed to build an encoder again.
+
+    Attributes:
+        name: timm model name.
+        image_size: height and width in pixels.
+        in_chans: channels of the image.
+        hidden: how cells are hidden.
+        patch_size: side of one cell in pixels.
+        timm_args: further arguments of timm.create_model.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    in_chans: int
+    hidden: str
+    patch_size: int
+    timm_args: dict[str, Any] = field(default_factory=dict)
+
+
+class Encoder(nn.Module, ABC):
+    """A timm backbone that looks only at the visible cells of an image.
+
+    Attributes:
+        backbone: the timm model itself; its state_dict loads into timm.create_model, strict.
+        spec: what it was built from.
+        width: D, the length of `Features.pooled`.
+        map_channels: channels of `Features.maps`, finest first.
+    """
+
+    backbone: Any  # an nn.Module; timm is not typed
+
+    def __init__(self, backbone: nn.Module, spec: EncoderSpec, width: int, map_channels: list[int]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.spec = spec
+        self.width = width
+        self.map_channels = map_channels
+
+    @property
+    def patch_size(self) -> int:
+        """Side of one cell of `visible` in pixels."""
+        return self.spec.patch_size
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the image in pixels."""
+        return self.spec.image_size
+
+    def grid(self, image_size: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Rows and columns of the patch grid of `visible` for an image size (by default the encoder's own).
+
+        Raises:
+            ValueError: if the image is not a whole number of cells.
+        """
+        height, width = image_size or self.spec.image_size
+        check_divisible((height, width), self.patch_size)
+        return height // self.patch_size, width // self.patch_size
+
+    def forward(self, image: Tensor, visible: Tensor | None = None) -> Features:
+        """Looks at the visible cells of an image.
+
+        Args:
+            image: (B, C, H, W), normalised. Hidden pixels may hold anything, NaN included: they are not used.
+            visible: (B, gh, gw) bool, True = seen; or a gate, float in [0, 1], while a masker trains: cells are then
+                weighted, not left out; None = all seen.
+
+        Raises:
+            ValueError: if the image or the mask has the wrong shape or type.
+        """
+        self._check(image, visible)
+        if visible is not None and visible.dtype == torch.bool:
+            hidden_pixels = ~self._upsample(visible, (image.shape[-2], image.shape[-1]))
+            image = image.masked_fill(hidden_pixels, 0)  # 0 * NaN is NaN: only overwriting keeps it out
+        return self.encode(image, visible)
+
+    @abstractmethod
+    def encode(self, image: Tensor, visible: Tensor | None) -> Features:
+        """Does the work of `forward` on checked input whose hidden pixels are zero."""
+
+    @staticmethod
+    def _upsample(visible: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, gh, gw) -> (B, 1, H, W), every cell repeated over its pixels."""
+        rows, columns = size[0] // visible.shape[1], size[1] // visible.shape[2]
+        return visible[:, None].repeat_interleave(rows, dim=2).repeat_interleave(columns, dim=3)
+
+    def _check(self, image: Tensor, visible: Tensor | None) -> None:
+        expected = (self.spec.in_chans, *self.spec.image_size)
+        if image.ndim != 4 or tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"this encoder takes images (B, {', '.join(map(str, expected))}), not {tuple(image.shape)}"
+            )
+        if visible is None:
+            return
+        if tuple(visible.shape) != (image.shape[0], *self.grid()):
+            raise ValueError(
+                f"visible must be {(image.shape[0], *self.grid())}, one value a cell, not {tuple(visible.shape)}"
+            )
+        if visible.dtype != torch.bool and not visible.is_floating_point():
+            raise ValueError(f"visible must be boolean, or a float gate, not {visible.dtype}")
+
+
+def check_divisible(image_size: tuple[int, int], patch_size: int) -> None:
+    """Refuses an image that is not a whole number of cells, naming the nearest size that is.
+
+    Raises:
+        ValueError: with the nearest size.
+    """
+    if any(side < 1 or side % patch_size for side in image_size):
+        nearest = [max(patch_size, round(side / patch_size) * patch_size) for side in image_size]
+        raise ValueError(
+            f"image size {image_size[0]}x{image_size[1]} is not divisible by the patch size {patch_size}; "
+            f"the nearest that is: {nearest[0]}x{nearest[1]}"
+        )

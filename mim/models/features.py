@@ -1,0 +1,41 @@
+"""What an encoder gives back."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Features:
+    """An encoder's answer, the same for every family of network.
+
+    Attributes:
+        pooled: (B, D) mean over what is visible, after the backbone's final norm.
+        maps: feature maps, finest first, (B, C_i, H / s_i, W / s_i); hidden cells are zero.
+        tokens: (B, N, D) what a token encoder kept, without class or register tokens; None for CNNs. Where images
+            keep different numbers, the shorter ones are padded with zeros at the end.
+        index: (B, N) place of each token on the row-major patch grid, -1 for padding; None for CNNs.
+    """
+
+    pooled: Tensor
+    maps: list[Tensor]
+    tokens: Tensor | None = None
+    index: Tensor | None = None
+
+
+def scatter_tokens(tokens: Tensor, index: Tensor, canvas: Tensor) -> Tensor:
+    """Lays tokens onto a canvas at their places; padding (index -1) is left out.
+
+    Args:
+        tokens: (B, N, D).
+        index: (B, N) places in [0, L), or -1.
+        canvas: (B, L, D) what stands where no token goes.
+
+    Returns:
+        (B, L, D), a new tensor.
+    """
+    length = canvas.shape[1]
+    spare = canvas.new_zeros(canvas.shape[0], 1, canvas.shape[2])  # padding is written here and cut off
+    places = torch.where(index < 0, length, index)[..., None].expand(-1, -1, tokens.shape[-1])
+    return torch.cat([canvas, spare], dim=1).scatter(1, places, tokens.to(canvas.dtype))[:, :length]

@@ -1,0 +1,84 @@
+"""Vision transformers: hidden tokens are dropped before the first block."""
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from mim.models.encoder import Encoder, EncoderSpec
+from mim.models.features import Features, scatter_tokens
+from mim.models.positions import sine_cosine_positions
+
+GATE_FLOOR = 1e-6  # weight that a closed gate keeps in attention, so that its gradient is finite
+
+
+class TokenDropEncoder(Encoder):
+    """A timm VisionTransformer that computes nothing for hidden tokens beyond their (empty) embedding.
+
+    With a gate instead of a boolean mask every token is computed, and a token's weight in every attention is multiplied
+    by its gate: 1 leaves it as it is, 0 takes it out as dropping would.
+    """
+
+    backbone: VisionTransformer
+
+    def __init__(self, backbone: VisionTransformer, spec: EncoderSpec, fresh: bool) -> None:
+        super().__init__(backbone, spec, backbone.num_features, [backbone.num_features])
+        if fresh and backbone.pos_embed is not None:
+            # MAE's fixed positions as the start: on few films learnt ones from noise take most of a short training
+            with torch.no_grad():
+                patches = backbone.pos_embed[:, -backbone.patch_embed.num_patches :]
+                patches.copy_(sine_cosine_positions(backbone.patch_embed.grid_size, backbone.embed_dim)[None])
+
+    def encode(self, image: Tensor, visible: Tensor | None) -> Features:
+        """Drops hidden tokens, or weighs all of them by their gate, and runs the blocks."""
+        backbone = self.backbone
+        prefix = backbone.num_prefix_tokens
+        tokens = backbone._pos_embed(backbone.patch_embed(image))  # (B, P + L, D)
+        cells = tokens.shape[1] - prefix
+        if visible is None:
+            index, bias, weight = torch.arange(cells, device=image.device).expand(len(image), -1), None, None
+        elif visible.dtype == torch.bool:
+            index, bias = self._kept(visible.flatten(1), prefix)
+            kept = tokens[:, prefix:].gather(1, index.clamp(min=0)[..., None].expand(-1, -1, tokens.shape[-1]))
+            tokens = torch.cat([tokens[:, :prefix], kept.masked_fill((index < 0)[..., None], 0)], dim=1)
+            weight = None if bias is None else (index >= 0).to(tokens.dtype)
+        else:
+            index = torch.arange(cells, device=image.device).expand(len(image), -1)
+            weight = visible.flatten(1)
+            log_weight = torch.log(weight.float() * (1 - GATE_FLOOR) + GATE_FLOOR)
+            bias = torch.nn.functional.pad(log_weight, (prefix, 0))[:, None, None]  # (B, 1, 1, P + L)
+        tokens = backbone.norm_pre(backbone.patch_drop(tokens))
+        for block in backbone.blocks:
+            tokens = block(tokens) if bias is None else block(tokens, attn_mask=bias.to(tokens.dtype))
+        tokens = backbone.norm(tokens)
+        return self._features(tokens, index, weight)
+
+    @staticmethod
+    def _kept(visible: Tensor, prefix: int) -> tuple[Tensor, Tensor | None]:
+        """Places of the visible cells, (B, N), padded with -1; and an attention bias where images differ in number."""
+        counts = visible.sum(dim=1)
+        longest = max(int(counts.max()), 1)
+        order = (~visible).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # visible first, in grid order
+        if bool((counts == longest).all()):
+            return order, None
+        padding = torch.arange(longest, device=visible.device) >= counts[:, None]
+        blocked = padding.clone()
+        if prefix == 0:  # an image that shows nothing attends to its own padding instead of to nothing at all
+            blocked[:, 0] &= counts > 0
+        bias = torch.zeros(blocked.shape, device=visible.device).masked_fill(blocked, -torch.inf)
+        return order.masked_fill(padding, -1), torch.nn.functional.pad(bias, (prefix, 0))[:, None, None]
+
+    def _features(self, tokens: Tensor, index: Tensor, weight: Tensor | None) -> Features:
+        backbone, prefix = self.backbone, self.backbone.num_prefix_tokens
+        patches = tokens[:, prefix:]
+        if weight is None:
+            pooled = backbone.pool(tokens)
+        elif backbone.global_pool == "token":
+            pooled = tokens[:, 0]
+        else:
+            weight = weight.to(patches.dtype)
+            patches = patches * weight[..., None]
+            pooled = patches.sum(dim=1) / weight.sum(dim=1, keepdim=True).clamp(min=GATE_FLOOR)
+        grid = self.grid()
+        canvas = patches.new_zeros(len(patches), grid[0] * grid[1], patches.shape[-1])
+        laid = scatter_tokens(patches, index, canvas).transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, D, gh, gw)
+        return Features(pooled=backbone.fc_norm(pooled), maps=[laid], tokens=patches, index=index)

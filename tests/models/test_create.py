@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from mim.errors import MimError
+from mim.models import create_encoder
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("vit_tiny_patch16_225", {}, "did you mean 'vit_tiny_patch16_224'"),
+        ("vit_tiny_patch16_224", {"image_size": (225, 224)}, "225x224 is not divisible by the patch size 16"),
+        ("vit_tiny_patch16_224", {"hidden": "sparse"}, "a ViT hides by 'drop'"),
+        ("resnet18", {"hidden": "drop"}, "a CNN hides by 'sparse'"),
+        ("resnet18", {"image_size": (100, 96)}, "the nearest that is: 96x96"),
+        ("resnet18", {"patch_size": 24, "image_size": (96, 96)}, "do not fit each other"),
+        ("seresnet50", {}, "mean"),
+        ("swin_tiny_patch4_window7_224", {}, "choose a ViT, a ResNet or a ConvNeXt"),
+        ("vit_tiny_patch16_224", {"no_such_argument": 1}, "no_such_argument"),
+    ],
+)
+def test_what_cannot_be_hidden_is_refused_by_name_in_one_line(name, arguments, message):
+    with pytest.raises(MimError) as refused:
+        create_encoder(name, **arguments)
+    assert message in str(refused.value)
+    assert name in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_patch_size_of_a_vit_is_its_own_or_the_one_asked_for():
+    assert create_encoder("vit_tiny_patch16_224", depth=1).patch_size == 16
+    encoder = create_encoder("vit_tiny_patch16_224", (64, 96), patch_size=8, depth=1)
+    assert encoder.patch_size == 8
+    assert encoder.grid() == (8, 12)
+    assert encoder.grid((32, 32)) == (4, 4)
+
+
+def test_a_cell_of_a_cnn_may_be_smaller_than_its_last_stride():
+    encoder = create_encoder("resnet18", (64, 64), patch_size=16).eval()
+    visible = torch.zeros(1, 4, 4, dtype=torch.bool)
+    visible[0, 0, 0] = True
+    image = torch.rand(1, 1, 64, 64)
+    changed = image.clone()
+    changed[..., 16:, :] = torch.nan
+    changed[..., :, 16:] = torch.nan
+    assert torch.equal(encoder(image, visible).pooled, encoder(changed, visible).pooled)
+
+
+def test_three_channels():
+    encoder = create_encoder("vit_tiny_patch16_224", (32, 32), in_chans=3, depth=1)
+    assert encoder(torch.rand(2, 3, 32, 32)).pooled.shape == (2, 192)
+
+
+@pytest.mark.parametrize(
+    ("image", "visible", "message"),
+    [
+        (torch.rand(2, 3, 32, 32), None, "takes images"),
+        (torch.rand(2, 1, 32, 48), None, "takes images"),
+        (torch.rand(2, 1, 32, 32), torch.ones(2, 4, 4, dtype=torch.bool), "one value a cell"),
+        (torch.rand(2, 1, 32, 32), torch.ones(2, 2, 2, dtype=torch.long), "boolean"),
+    ],
+)
+def test_wrong_shapes_are_named(image, visible, message):
+    encoder = create_encoder("vit_tiny_patch16_224", (32, 32), depth=1)
+    with pytest.raises(ValueError, match=message):
+        encoder(image, visible)
