@@ -1,0 +1,273 @@
+"""The loop that trains any task."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from mim.config import RunConfig
+from mim.errors import Interrupted, MimError
+from mim.training.checkpoint import CheckpointStore, TrainingState, check_fingerprint
+from mim.training.distributed import on_rank_zero
+from mim.training.optimizer import build_average, build_optimizer, learning_rate, set_learning_rate
+from mim.training.plan import Plan
+from mim.training.progress import Progress
+from mim.training.run_folder import RunFolder
+from mim.training.signals import StopSignals
+from mim.training.step import Batches, StepResult, accumulate_gradient, derive_seed, draw_batches, gather
+from mim.training.tracking import Tracker
+from mim.training.validation import EpochEnd, validate
+from mim.training.weights import Best, Monitor, is_better, load_weights, read_best, save_best, save_weights
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        steps: steps done.
+        seconds: time they took, over all starts.
+        images_per_second: images that all ranks took in a second of training, since the last start.
+        figures: those of the end of the last epoch.
+        best: the best value of the figure that is watched, if one is, and its step.
+    """
+
+    steps: int
+    seconds: float
+    images_per_second: float
+    figures: dict[str, float]
+    best: Best | None
+
+
+def train_task(
+    fabric: Fabric,
+    task: nn.Module,
+    batches: Batches,
+    *,
+    config: RunConfig,
+    folder: RunFolder,
+    steps_per_epoch: int,
+    fingerprint: Mapping[str, str],
+    on_epoch_end: EpochEnd | None = None,
+    monitor: Monitor | None = None,
+) -> Outcome:
+    """Trains a task to its end, from the newest checkpoint of its folder if there is one.
+
+    A task is called with a batch and gives a dict with a `loss` and named scalars to log; it has an `encoder` with a
+    timm model as its `backbone`. If it has a method `set_progress`, that is told before each step which share of the
+    steps is done.
+
+    At the end `model.safetensors` is written: the best weights where a figure is watched, the last ones otherwise, of
+    the moving average where there is one. On rank 0 the task then holds these weights.
+
+    Args:
+        fabric: from `make_fabric`.
+        task: the same on all ranks; it is moved to the device.
+        batches: given the number of steps done, begins with the batches of the next one, on the CPU: for each step as
+            many as `training.accumulate` says, this rank's share of the films, without end.
+        config: settings of the run.
+        folder: from `open_run`.
+        steps_per_epoch: steps of one pass over the films.
+        fingerprint: what must not change while the run goes on, such as the hashes of configuration and split.
+        on_epoch_end: called on rank 0 only, after every epoch and after the last step, with the steps done, the epoch
+            (from 1) and the module whose weights count, in eval mode and without gradients. It gives figures to log.
+            It must not talk to the other ranks, which wait for it.
+        monitor: the one of these figures that says which weights are the best.
+
+    Returns:
+        What the run came to.
+
+    Raises:
+        MimError: the loss is not finite, a file cannot be written, or the folder holds another run.
+        Interrupted: the run was asked to stop, and its checkpoint was written.
+    """
+    plan = Plan.from_config(config.training, steps_per_epoch)
+    task = fabric.to_device(task)
+    state = TrainingState(task, build_optimizer(task, config.optimizer), build_average(task, config.optimizer))
+    run = _Run(fabric, config, folder, plan, state, dict(fingerprint), on_epoch_end, monitor)
+    return run.train(batches)
+
+
+class _Run:
+    """What the parts of the loop share."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        config: RunConfig,
+        folder: RunFolder,
+        plan: Plan,
+        state: TrainingState,
+        fingerprint: dict[str, Any],
+        on_epoch_end: EpochEnd | None,
+        monitor: Monitor | None,
+    ) -> None:
+        self.fabric = fabric
+        self.config = config
+        self.folder = folder
+        self.plan = plan
+        self.state = state
+        self.fingerprint = fingerprint | {"steps": plan.total_steps, "steps per epoch": plan.steps_per_epoch}
+        self.on_epoch_end = on_epoch_end
+        self.monitor = monitor
+        self.store = CheckpointStore(folder.checkpoints, config.training.keep_checkpoints)
+        self.tracker: Tracker | None = None
+        self.began = time.monotonic()
+
+    def train(self, batches: Batches) -> Outcome:
+        """Goes from where the run stands to its end."""
+        state, plan = self.state, self.plan
+        metrics_lines = self.resume()
+        module, optimizer = self.fabric.setup(state.task, state.optimizer)
+        self.began = time.monotonic() - state.seconds
+        images, seconds = 0, 0.0
+        with ExitStack() as stack:
+            signals = stack.enter_context(StopSignals())
+            on_rank_zero(self.fabric, lambda: self.open_tracker(stack, metrics_lines))
+            progress = stack.enter_context(Progress(plan.total_steps, state.step, shown=self.fabric.is_global_zero))
+            if plan.ends_epoch(state.step) and state.validated < state.step:
+                self.end_epoch()
+                self.save()
+            stream = stack.enter_context(closing(draw_batches(batches, state.step)))
+            module.train()
+            while state.step < plan.total_steps:
+                began = time.monotonic()
+                result = self.step(module, optimizer, stream, signals)
+                took = time.monotonic() - began
+                images, seconds = images + result.images, seconds + took
+                progress.advance(result.figures["loss"], result.images / took)
+                self.log(result, result.images / took)
+                if result.stop:
+                    self.save()
+                    raise Interrupted(state.step)
+                if plan.ends_epoch(state.step):
+                    self.end_epoch()
+                if state.step % self.config.training.checkpoint_every == 0 or state.step == plan.total_steps:
+                    self.save()
+            state.best = on_rank_zero(self.fabric, self.export)
+        return Outcome(state.step, state.seconds, images / max(seconds, 1e-9), state.figures, state.best)
+
+    def open_tracker(self, stack: ExitStack, metrics_lines: int) -> None:
+        """Opens the places where figures go, on the rank that writes them."""
+        self.tracker = stack.enter_context(Tracker(self.folder, self.config, self.state.step, metrics_lines))
+
+    def resume(self) -> int:
+        """Takes over the newest checkpoint, if there is one; gives the lines that metrics.jsonl had then."""
+        path = on_rank_zero(self.fabric, self.store.newest)
+        if path is None:
+            return 0
+        saved = self.store.load(path)
+        check_fingerprint(path, saved["fingerprint"], self.fingerprint)
+        try:
+            self.state.load_state_dict(saved)
+        except (KeyError, RuntimeError, ValueError) as error:
+            problem = str(error).splitlines()[0]
+            raise MimError(f"{path}: does not fit the task ({problem}); give output=another folder") from error
+        # The file is newer than the checkpoint where a run was killed between the two.
+        best = read_best(self.folder.best)
+        if self.state.best is not None and best is None:
+            logger.warning("%s is gone or damaged; the best weights are sought anew from here", self.folder.best)
+        self.state.best = best
+        return int(saved["metrics_lines"])
+
+    def step(
+        self, module: Any, optimizer: Any, stream: Iterator[dict[str, Tensor]], signals: StopSignals
+    ) -> StepResult:
+        """Does one step and counts it."""
+        state, config = self.state, self.config
+        tell_progress(state.task, state.step / self.plan.total_steps)
+        set_learning_rate(state.optimizer, learning_rate(state.step, self.plan.total_steps, config.optimizer))
+        optimizer.zero_grad()
+        means, images = accumulate_gradient(self.fabric, module, stream, config, state.step)
+        norm = self.fabric.clip_gradients(
+            module, optimizer, max_norm=config.optimizer.clip_norm or math.inf, error_if_nonfinite=False
+        )
+        try:
+            result = gather(self.fabric, means, norm, images, stop=signals.came)
+        except FloatingPointError as error:
+            precision = "" if config.training.precision == "32-true" else " or give training.precision=32-true"
+            raise MimError(
+                f"{error} at step {state.step + 1}; lower optimizer.lr{precision}; {self.store.describe_newest()}"
+            ) from error
+        optimizer.step()
+        state.step += 1
+        if state.average is not None:
+            state.average.update(state.task, step=state.step)
+        return result
+
+    def log(self, result: StepResult, images_per_second: float) -> None:
+        """Writes the figures of the step that was done."""
+        if self.tracker is None:
+            return
+        step = self.state.step
+        figures = {f"train/{name}": value for name, value in result.figures.items()}
+        figures["train/learning_rate"] = learning_rate(step - 1, self.plan.total_steps, self.config.optimizer)
+        self.tracker.write(step, self.plan.epoch(step), figures, {"images_per_second": images_per_second})
+
+    def end_epoch(self) -> None:
+        """Takes figures on rank 0, and keeps the weights if they are the best so far."""
+        self.state.figures = on_rank_zero(self.fabric, self.take_figures)
+        self.state.validated = self.state.step
+
+    def take_figures(self) -> dict[str, float]:
+        """Asks the caller for figures, writes them down and keeps the best weights."""
+        if self.on_epoch_end is None or self.tracker is None:
+            return {}
+        step, epoch, module = self.state.step, self.plan.epoch(self.state.step), self.state.exported
+        tell_progress(module, step / self.plan.total_steps)
+        seed = derive_seed(self.config.seed, step, -1, 0)
+        figures = validate(self.fabric, module, self.on_epoch_end, step=step, epoch=epoch, seed=seed)
+        if figures:
+            self.tracker.write(step, epoch, figures)
+        if self.monitor is not None:
+            self.keep_best(figures, self.monitor)
+        return figures
+
+    def keep_best(self, figures: Mapping[str, float], monitor: Monitor) -> None:
+        """Writes the weights if the figure that is watched was never better."""
+        if monitor.figure not in figures:
+            raise MimError(f"{monitor.figure} is to be watched and is not among the figures: {', '.join(figures)}")
+        value = figures[monitor.figure]
+        if self.state.step >= monitor.since and is_better(value, self.state.best, monitor.mode):
+            self.state.best = Best(value, self.state.step)
+            save_best(self.folder.best, self.state.exported, self.state.best)
+
+    def save(self) -> None:
+        """Writes a checkpoint on rank 0."""
+        self.state.seconds = time.monotonic() - self.began
+        on_rank_zero(self.fabric, self.write_checkpoint)
+
+    def write_checkpoint(self) -> None:
+        """Writes a checkpoint, once the lines that it counts on are safe."""
+        lines = 0
+        if self.tracker is not None:
+            self.tracker.metrics.sync()
+            lines = self.tracker.metrics.lines
+        self.store.save({**self.state.state_dict(), "fingerprint": self.fingerprint, "metrics_lines": lines})
+
+    def export(self) -> Best | None:
+        """Writes the weights that the run is for, leaves them in the task, and says by what they are the best."""
+        task, state = self.state.task, self.state
+        if state.best is not None:
+            task.load_state_dict(load_weights(self.folder.best))
+        else:
+            if self.monitor is not None:
+                logger.warning("%s was never finite; the last weights are taken", self.monitor.figure)
+            task.load_state_dict(state.exported.state_dict())
+        save_weights(self.folder.weights, task)
+        return state.best
+
+
+def tell_progress(task: nn.Module, fraction: float) -> None:
+    """Tells a task that wants to know which share of the steps is done."""
+    listener = getattr(task, "set_progress", None)
+    if callable(listener):
+        listener(fraction)

@@ -1,0 +1,120 @@
+"""One step: forward and backward over the accumulated batches, and the figures of all ranks."""
+
+import hashlib
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mim.config import RunConfig
+from mim.training.signals import held_back
+
+Batches = Callable[[int], Iterator[dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step came to, over all its batches and all ranks.
+
+    Attributes:
+        figures: the loss and its named parts, and the norm of the gradient before clipping.
+        images: images that were met.
+        stop: whether any rank was asked to stop.
+    """
+
+    figures: dict[str, float]
+    images: int
+    stop: bool
+
+
+def derive_seed(seed: int, step: int, batch: int, rank: int) -> int:
+    """Gives the seed of the noise inside a model, as a function of where the run stands.
+
+    Args:
+        seed: the run's.
+        step: steps done.
+        batch: which of the accumulated batches; -1 for validation.
+        rank: the rank.
+
+    Returns:
+        A number of 63 bits.
+    """
+    digest = hashlib.blake2b(f"{seed},{step},{batch},{rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def draw_batches(batches: Batches, step: int) -> Generator[dict[str, Tensor], None, None]:
+    """Draws batches in such a way that no stop signal reaches the processes that read them.
+
+    Closing it lets go of the iterator that `batches` gave, and so ends these processes.
+
+    Args:
+        batches: given the number of steps done, gives batches without end.
+        step: steps done.
+    """
+    with held_back():
+        iterator = batches(step)
+    while True:
+        with held_back():
+            batch = next(iterator)
+        yield batch
+
+
+def accumulate_gradient(
+    fabric: Fabric, module: Any, batches: Iterator[dict[str, Tensor]], config: RunConfig, step: int
+) -> tuple[dict[str, Tensor], int]:
+    """Adds up the gradient of the accumulated batches.
+
+    Args:
+        fabric: a launched Fabric.
+        module: the task as Fabric set it up, without gradients.
+        batches: from `draw_batches`; as many as `training.accumulate` says are taken.
+        config: `seed` and `training.accumulate` are read.
+        step: steps done.
+
+    Returns:
+        The mean over the batches of every scalar that the task gives, and the number of images, both of this rank.
+    """
+    accumulate = config.training.accumulate
+    means: dict[str, Tensor] = {}
+    images = 0
+    for batch_number in range(accumulate):
+        batch = next(batches)
+        images += len(next(iter(batch.values())))
+        batch = fabric.to_device(batch)
+        torch.manual_seed(derive_seed(config.seed, step, batch_number, fabric.global_rank))
+        with fabric.no_backward_sync(module, enabled=batch_number < accumulate - 1):
+            output: dict[str, Tensor] = module(batch)
+            fabric.backward(output["loss"] / accumulate)
+        for name, value in output.items():
+            if value.ndim == 0:
+                mean = value.detach().float() / accumulate
+                means[name] = means[name] + mean if name in means else mean
+    return means, images
+
+
+def gather(fabric: Fabric, means: dict[str, Tensor], gradient_norm: Tensor, images: int, *, stop: bool) -> StepResult:
+    """Averages the figures of a step over the ranks, and with them tells all ranks whether one must stop.
+
+    Args:
+        fabric: a launched Fabric.
+        means: scalars of this rank, by the same names on all ranks.
+        gradient_norm: norm of the gradient before clipping, the same on all ranks.
+        images: images that this rank met.
+        stop: whether this rank was asked to stop.
+
+    Raises:
+        FloatingPointError: the loss or the gradient is not finite; on all ranks.
+    """
+    ours = torch.tensor([float(images), float(stop)], device=gradient_norm.device)
+    reduced = fabric.all_reduce(torch.stack([*means.values(), gradient_norm.float(), *ours]), reduce_op="mean")
+    *values, norm, images_per_rank, stopped = reduced.tolist()
+    figures = dict(zip(means, values, strict=True))
+    for name, value in (("loss", figures["loss"]), ("gradient", norm)):
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the {name} is {value}")
+    return StepResult({**figures, "gradient_norm": norm}, round(images_per_rank * fabric.world_size), stopped > 0)
