@@ -1,0 +1,32 @@
+"""Figures with intervals, and a report that a clinician can read: from arrays, for any model."""
+
+from mim.evaluation.comparison import Difference, difference_over_seeds, paired_difference
+from mim.evaluation.figures import Confusion, Figure, SplitMetrics
+from mim.evaluation.header import Header
+from mim.evaluation.metrics import Metrics, evaluate_predictions
+from mim.evaluation.pictures import Case, Reconstruction, film_picture, mask_picture, reconstruction_picture
+from mim.evaluation.predictions import Predictions
+from mim.evaluation.report import write_report
+from mim.evaluation.threshold import Threshold, choose_threshold, choose_worst
+
+__all__ = [
+    "Case",
+    "Confusion",
+    "Difference",
+    "Figure",
+    "Header",
+    "Metrics",
+    "Predictions",
+    "Reconstruction",
+    "SplitMetrics",
+    "Threshold",
+    "choose_threshold",
+    "choose_worst",
+    "difference_over_seeds",
+    "evaluate_predictions",
+    "film_picture",
+    "mask_picture",
+    "paired_difference",
+    "reconstruction_picture",
+    "write_report",
+]

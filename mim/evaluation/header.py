@@ -1,0 +1,29 @@
+"""What a set of figures belongs to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Header:
+    """Provenance of an evaluation, for the head of the report and for `metrics.json`. Hashes, never paths or names.
+
+    Attributes:
+        target: Label column whose 1 is the positive class.
+        data: Hash of the data.
+        split: Hash of the split.
+        checkpoint: Hash of the weights.
+        version: Version of mim.
+        seed: Seed the model was trained with.
+        image_size: Height and width in pixels of what the network met.
+        more: Further lines, title to text, such as the backbone and the masker.
+    """
+
+    target: str
+    data: str
+    split: str
+    checkpoint: str
+    version: str
+    seed: int
+    image_size: tuple[int, int]
+    more: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,240 @@
+"""`report.html`: one file that asks nobody for anything, for screens, dark rooms and paper."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mim.evaluation.curves import precision_recall_plot, roc_plot, score_histogram
+from mim.evaluation.figures import FIGURES, Figure
+from mim.evaluation.files import write_atomically
+from mim.evaluation.header import Header
+from mim.evaluation.metrics import Metrics
+from mim.evaluation.pictures import (
+    Bytes,
+    Case,
+    Reconstruction,
+    film_picture,
+    mask_picture,
+    png,
+    reconstruction_picture,
+)
+from mim.evaluation.predictions import Predictions
+
+TEMPLATES = Path(__file__).parent / "templates"
+NO_RECONSTRUCTIONS = "None are shown: no decoder from pretraining was given with this model."
+
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "auroc": "Chance that a positive film scores above a negative one; 0.5 is guessing.",
+        "auprc": "Average precision over all thresholds; compare with the prevalence.",
+        "sensitivity": "Share of the positive films that are called positive at the threshold.",
+        "specificity": "Share of the negative films that are called negative at the threshold.",
+        "accuracy": "Share of all films that are called rightly at the threshold.",
+        "brier": "Mean squared error of the score as a probability; smaller is better.",
+        "prevalence": "Share of the films that are positive.",
+        "keep_rate": "Mean share of each film that the network was allowed to see.",
+        "keep_rate_auroc": "Far from 0.5, the amount seen alone would give the label away.",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the page: a data URI, its size in pixels, and what is said in its place."""
+
+    source: str
+    alt: str
+    width: int
+    height: int
+    caption: str = ""
+
+
+def write_report(
+    folder: Path,
+    metrics: Metrics,
+    predictions: Predictions,
+    cases: Sequence[Case],
+    reconstructions: Sequence[Reconstruction],
+    header: Header,
+    warnings: Sequence[str] = (),
+    *,
+    why_no_reconstructions: str = NO_RECONSTRUCTIONS,
+) -> Path:
+    """Write `report.html` into a folder.
+
+    Args:
+        folder: Where; made where it is missing.
+        metrics: What `evaluate_predictions` gave for `predictions`.
+        predictions: The films behind the curves.
+        cases: The worst errors, worst first: positives are shown as false negatives, negatives as false positives.
+        reconstructions: Films rebuilt from a part; may be empty.
+        header: What the figures belong to.
+        warnings: Sentences to show at the top, before those of `metrics`.
+        why_no_reconstructions: What is said where there are none.
+
+    Returns:
+        The file written.
+
+    Raises:
+        MimError: A case or reconstruction that cannot be drawn.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    test = predictions.of("test")
+    plots, no_plots = _plots(metrics, test, predictions.of("val"))
+    page = environment.get_template("report.html.jinja").render(
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
+        header=header,
+        metrics=metrics,
+        warnings=[*warnings, *metrics.warnings],
+        confidence=f"{metrics.settings.confidence * 100:g} %",
+        operating_point=_operating_point(metrics),
+        about=_about(metrics, header),
+        rows=_rows(metrics),
+        no_confusion=metrics.threshold.reason or "there are no test films",
+        plots=plots,
+        no_plots=no_plots,
+        groups=_groups(metrics, cases),
+        sheet=_sheet(reconstructions),
+        why_no_reconstructions=why_no_reconstructions,
+    )
+    path = folder / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def _operating_point(metrics: Metrics) -> str:
+    """Say in words what happens at the threshold."""
+    if metrics.threshold.value is None:
+        return f"No threshold could be chosen: {metrics.threshold.reason}."
+    confidence = f"{metrics.settings.confidence * 100:g} % interval"
+    parts = []
+    for name in ("sensitivity", "specificity"):
+        figure = metrics.test.figures[name]
+        if figure.value is not None:
+            between = "" if figure.low is None else f" ({confidence} {figure.low:.3f} to {figure.high:.3f})"
+            parts.append(f"{name} {figure.value:.3f}{between}")
+    asked = f"chosen on the validation films for a specificity of at least {metrics.settings.specificity:g}"
+    return f"At the threshold {metrics.threshold.value:.3f}, {asked}: {' and '.join(parts) or 'no figures'}."
+
+
+def _about(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
+    height, width = header.image_size
+    counted = [
+        (
+            f"{title} films",
+            f"{split.films} of {split.patients} patients: {split.positives} positive, {split.negatives} negative"
+            + (f" (prevalence {split.positives / split.films:.3f})" if split.films else ""),
+        )
+        for title, split in (("Test", metrics.test), ("Validation", metrics.val))
+    ]
+    return [
+        ("Target", f"{header.target} (positive = 1)"),
+        *counted,
+        ("Data, hash", header.data),
+        ("Split, hash", header.split),
+        ("Checkpoint, hash", header.checkpoint),
+        ("Version of mim", header.version),
+        ("Seed of the training", str(header.seed)),
+        ("Resolution", f"{height} x {width} pixels (height x width)"),
+        *header.more.items(),
+    ]
+
+
+def _rows(metrics: Metrics) -> list[dict[str, str | Figure]]:
+    return [
+        {
+            "title": definition.title,
+            "test": metrics.test.figures[name],
+            "val": metrics.val.figures[name],
+            "meaning": MEANINGS[name],
+        }
+        for name, definition in FIGURES.items()
+    ]
+
+
+def _plots(metrics: Metrics, test: Predictions, val: Predictions) -> tuple[list[dict[str, str]], list[str]]:
+    """Draw the plots that the test films allow, and say why the others are missing."""
+    threshold = metrics.threshold.value
+    marked = (
+        "" if threshold is None else f" The marks are at the threshold {threshold:.3f} chosen on the validation films."
+    )
+    auroc, precision = metrics.test.figures["auroc"], metrics.test.figures["auprc"]
+    plots: list[tuple[str, str, str]] = []
+    missing: list[str] = []
+    if auroc.value is None or precision.value is None:
+        missing.append(f"There are no ROC and precision-recall curves: {auroc.reason}.")
+    else:
+        roc = f"ROC curve of the test films: AUROC {auroc.value:.3f}.{marked}"
+        pr = f"Precision-recall curve of the test films: AUPRC {precision.value:.3f}.{marked}"
+        plots.append(("square", roc_plot(test, val, threshold, roc), roc))
+        plots.append(("square", precision_recall_plot(test, val, threshold, pr), pr))
+    if metrics.test.films:
+        spread = "Scores of the test films by class."
+        plots.append(("band", score_histogram(test, threshold, spread), spread))
+    else:
+        missing.append("There is no histogram of scores: there are no test films.")
+    return [{"kind": kind, "drawing": svg, "caption": text} for kind, svg, text in plots], missing
+
+
+def _groups(metrics: Metrics, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    counts = metrics.test.confusion
+    kinds = (
+        ("False negatives", "positive films called negative", 1, counts and counts.false_negatives),
+        ("False positives", "negative films called positive", 0, counts and counts.false_positives),
+    )
+    groups = []
+    for title, what, label, total in kinds:
+        shown = [case for case in cases if case.label == label]
+        if total is None:
+            text = "None can be named: there is no threshold or there are no test films."
+        elif not total and not shown:
+            text = f"There are no {what}."
+        else:
+            text = f"{len(shown)} of {total} {what} {'is' if len(shown) == 1 else 'are'} shown."
+        groups.append({"title": title, "text": text, "cases": [_case(case) for case in shown]})
+    return groups
+
+
+def _case(case: Case) -> dict[str, Any]:
+    kind = "positive" if case.label else "negative"
+    pictures = [_picture(film_picture(case.image), f"Film {case.image_id}, {kind}, as it is")]
+    seen = "No mask: the network saw all of it."
+    if case.visible is not None:
+        visible = np.asarray(case.visible, dtype=bool)
+        seen = f"The network saw {int(visible.sum())} of {visible.size} cells ({visible.mean() * 100:.0f} %)."
+    frames = f"{len(case.boxes)} lesion {'frame' if len(case.boxes) == 1 else 'frames'}"
+    if case.visible is not None or len(case.boxes):
+        drawn = mask_picture(case.image, case.visible, case.boxes)
+        pictures.append(_picture(drawn, f"The same film with hidden cells hatched and {frames}. {seen}"))
+    marked = f" {frames.capitalize()}." if len(case.boxes) else ""
+    names = {"image_id": case.image_id, "patient_id": case.patient_id, "score": case.score}
+    return {**names, "seen": seen + marked, "pictures": pictures}
+
+
+def _sheet(reconstructions: Sequence[Reconstruction]) -> Picture | None:
+    if not reconstructions:
+        return None
+    caption = f"{len(reconstructions)} films, one a row: input, what was visible, and what was rebuilt from it."
+    content = reconstruction_picture(reconstructions)
+    return Picture(_data_uri(content), f"Sheet of reconstructions. {caption}", *_png_size(content), caption=caption)
+
+
+def _picture(pixels: Bytes, alt: str) -> Picture:
+    return Picture(_data_uri(png(pixels)), alt, pixels.shape[1], pixels.shape[0])
+
+
+def _png_size(content: bytes) -> tuple[int, int]:
+    """Width and height from a PNG's first chunk."""
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+def _data_uri(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
