@@ -1,0 +1,26 @@
+"""Measure a run of finetune.py on its test films and write a report."""
+
+import sys
+
+from mim.config import EvaluateConfig, door, parse_door_arguments
+
+
+def main() -> None:
+    """Reads the settings and runs the stage."""
+    arguments = parse_door_arguments(
+        EvaluateConfig,
+        sys.argv[1:],
+        program="evaluate.py",
+        summary="Measure a run of finetune.py on its test films and write a report.",
+        positional="run",
+    )
+    if arguments is not None:
+        from mim.stages.common import start_logging
+        from mim.stages.evaluate import evaluate
+
+        start_logging()
+        evaluate(arguments.config)
+
+
+if __name__ == "__main__":
+    sys.exit(door(main))

@@ -1,0 +1,144 @@
+"""The classifier of a run: built from its settings, described in task.json, built again from that."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mim.config import EncoderConfig, FinetuneConfig, MaskerConfig
+from mim.errors import MimError
+from mim.masking import PatchMasker, ThresholdMasker
+from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights, read_exported
+from mim.stages.common import NetworkInput, configured_encoder, logger, resolve_input
+from mim.tasks import MaskedClassifier, MaskTraining
+from mim.training import load_weights
+
+FORMAT = 1
+DESCRIPTION = "task.json"
+
+
+@dataclass(frozen=True)
+class TaskDescription:
+    """What a run of fine-tuning must remember besides its settings and weights.
+
+    Attributes:
+        encoder: how to build the encoder.
+        mean: normalisation of pixels.
+        std: normalisation of pixels.
+        classes: names of the classes; a label is a place in this list.
+        split_hash: who is in which split.
+        met_in_pretraining: test films that the pretraining run met.
+    """
+
+    encoder: EncoderSpec
+    mean: float
+    std: float
+    classes: tuple[str, ...]
+    split_hash: str
+    met_in_pretraining: int
+
+    def save(self, folder: Path) -> None:
+        """Writes task.json."""
+        (folder / DESCRIPTION).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TaskDescription":
+        """Reads task.json.
+
+        Raises:
+            MimError: it is missing, or cannot be understood.
+        """
+        path = folder / DESCRIPTION
+        if not path.is_file():
+            raise MimError(f"{folder}: no {DESCRIPTION} in it; it is not a run of finetune.py")
+        try:
+            content = json.loads(path.read_text())
+            encoder = dict(content["encoder"])
+            height, width = encoder.pop("image_size")
+            if content["format"] != FORMAT:
+                raise MimError(f"{path}: format {content['format']}, this version of mim reads {FORMAT}")
+            return cls(
+                encoder=EncoderSpec(image_size=(int(height), int(width)), **encoder),
+                mean=float(content["mean"]),
+                std=float(content["std"]),
+                classes=tuple(content["classes"]),
+                split_hash=str(content["split_hash"]),
+                met_in_pretraining=int(content["met_in_pretraining"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise MimError(f"{path}: cannot be understood ({type(error).__name__}: {error})") from error
+
+
+def first_encoder(config: FinetuneConfig) -> tuple[Encoder, NetworkInput]:
+    """Builds the encoder to start from: that of `init` with its weights, or a fresh one.
+
+    Raises:
+        MimError: `init` is no finished run, or holds another architecture than the one asked for.
+    """
+    torch.manual_seed(config.seed)
+    if config.init is None:
+        meets = resolve_input(config.input)
+        return configured_encoder(config.encoder or EncoderConfig(), meets.image_size), meets
+    run = Path(config.init)
+    exported = read_exported(run)
+    meets = resolve_input(config.input, NetworkInput(exported.spec.image_size, exported.mean, exported.std))
+    if config.encoder is not None:
+        encoder = configured_encoder(config.encoder, meets.image_size)
+    else:
+        spec = EncoderSpec(**{**asdict(exported.spec), "image_size": meets.image_size})
+        encoder = build_encoder(spec)
+    if config.init_weights:
+        logger.info("encoder from %s: %s", run, load_encoder_weights(encoder, run))
+    return encoder, meets
+
+
+def build_masker(config: MaskerConfig, encoder: Encoder) -> nn.Module | None:
+    """Builds the masker that a configuration describes, for the encoder's patch grid.
+
+    Raises:
+        MimError: it does not fit the encoder.
+    """
+    if config.kind == "none":
+        return None
+    if config.kind == "threshold":
+        return ThresholdMasker(config.threshold, config.score, config.direction, encoder.patch_size)
+    try:
+        return PatchMasker(encoder.patch_size, encoder.spec.in_chans, config.width, config.keep, config.temperature)
+    except ValueError as error:
+        raise MimError(f"masker.kind=learned: {error}; masker.kind=threshold has no such need") from error
+
+
+def build_classifier(
+    config: FinetuneConfig, encoder: Encoder, meets: NetworkInput, classes: int, class_weights: Tensor | None
+) -> MaskedClassifier:
+    """Builds the classifier around an encoder."""
+    masker = config.masker
+    return MaskedClassifier(
+        encoder,
+        num_classes=classes,
+        masker=build_masker(masker, encoder),
+        class_weights=class_weights,
+        smoothing=config.smoothing,
+        mask_training=MaskTraining(masker.budget_weight, masker.random_share, masker.random_keep, masker.warmup),
+        mean=meets.mean,
+        std=meets.std,
+    )
+
+
+def load_classifier(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedClassifier:
+    """Builds the classifier of a finished run and loads its weights.
+
+    Raises:
+        MimError: the weights are missing, damaged or of another model.
+    """
+    meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
+    weights = load_weights(run / "model.safetensors")
+    encoder = build_encoder(description.encoder)
+    task = build_classifier(config, encoder, meets, len(description.classes), weights.get("class_weights"))
+    try:
+        task.load_state_dict(weights)
+    except RuntimeError as error:
+        raise MimError(f"{run / 'model.safetensors'}: does not fit config.yaml and {DESCRIPTION} beside it") from error
+    return task.eval()

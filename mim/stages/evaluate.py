@@ -1,0 +1,260 @@
+"""Evaluation: predictions, figures and a report from a run of fine-tuning."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import default_collate
+from tqdm import tqdm
+
+from mim import __version__
+from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, TrainingConfig, load_config
+from mim.data import LabelledFilm, PreparedDataset, Splits, limit_training, split_hash
+from mim.data.boxes import read_boxes
+from mim.data.loader import FilmDataset, evaluation_loader
+from mim.errors import MimError
+from mim.evaluation import (
+    Case,
+    Figure,
+    Header,
+    Metrics,
+    Predictions,
+    Reconstruction,
+    choose_worst,
+    evaluate_predictions,
+    write_report,
+)
+from mim.stages.classifier import TaskDescription, load_classifier
+from mim.stages.common import content_hash, logger, write_lines, writing
+from mim.stages.finetune import labelled_films, make_dataset
+from mim.stages.pretrain import PICTURED_FILMS, load_pretrained_task, reconstruct
+from mim.stages.pretrain import make_dataset as make_pretraining_dataset
+from mim.tasks import MaskedClassifier
+from mim.training import make_fabric
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the classifier made of some films, in their order.
+
+    Attributes:
+        score: probability of the second class, (N,).
+        visible: (N, gh, gw) bool.
+    """
+
+    score: NDArray[np.float64]
+    visible: NDArray[np.bool_]
+
+
+def evaluate(config: EvaluateConfig) -> Path:
+    """Measures a run on its test films and writes report.html, metrics.json and predictions.csv.
+
+    Returns:
+        The folder they are in.
+
+    Raises:
+        MimError: the run is not finished, or its data changed, in one line.
+    """
+    run, finetuned, description = open_finished(config)
+    films, splits = labelled_films(finetuned.data)
+    splits = limit_training(splits, finetuned.data.train_limit, finetuned.seed)
+    if split_hash(splits) != description.split_hash:
+        raise MimError(
+            f"{run}: labels or splits of {finetuned.data.path} have changed since the run was trained; "
+            "bring the old ones back, or fine-tune again"
+        )
+    chosen = (*splits.val, *splits.test)
+    dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
+    task = load_classifier(run, finetuned, description)
+    scored = score_films(task, dataset, config)
+    predictions = to_predictions(splits, scored)
+    metrics = evaluate_predictions(
+        predictions,
+        bootstrap=config.bootstrap,
+        confidence=config.confidence,
+        specificity=config.specificity,
+        seed=config.seed,
+    )
+    header = make_header(run, finetuned, description, films, chosen)
+    warnings = describe_leakage(description, len(splits.test))
+    reconstructions, why_none = rebuild(finetuned, films, splits)
+    output = Path(config.output) if config.output else run
+    cases = worst_cases(config, finetuned, films, chosen, dataset, scored, predictions, metrics)
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        predictions.save(output / "predictions.csv")
+        metrics.save(output / "metrics.json", header, warnings)
+        report = write_report(
+            output, metrics, predictions, cases, reconstructions, header, warnings, why_no_reconstructions=why_none
+        )
+    for warning in (*warnings, *metrics.warnings):
+        logger.warning("%s", warning)
+    write_lines(*summarise(metrics, config.confidence), f"report: {report}")
+    return output
+
+
+def open_finished(config: EvaluateConfig) -> tuple[Path, FinetuneConfig, TaskDescription]:
+    """Reads the settings and the description of a finished run.
+
+    Raises:
+        MimError: it is no run, no run of fine-tuning, or not finished.
+    """
+    if not config.run:
+        raise MimError("which run? give the folder of a run of finetune.py: evaluate.py runs/<name>")
+    run = Path(config.run)
+    if not run.is_dir():
+        raise MimError(f"{run}: there is no such run")
+    if not (run / "config.yaml").is_file():
+        raise MimError(f"{run}: is not a run: it has no config.yaml")
+    description = TaskDescription.load(run)
+    if not (run / "finished.json").is_file():
+        raise MimError(f"{run}: is not finished; start the command that began it again, and it goes on")
+    return run, load_config(FinetuneConfig, run / "config.yaml", []), description
+
+
+@torch.inference_mode()
+def score_films(task: MaskedClassifier, dataset: FilmDataset, config: EvaluateConfig) -> Scored:
+    """Runs the classifier over films, in order."""
+    fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
+    task = fabric.to_device(task)
+    scores, visible = [], []
+    loader = evaluation_loader(dataset, batch_size=config.batch_size, workers=0)
+    for batch in tqdm(loader, desc="predict", unit="batch", leave=False, disable=None):
+        out = task({"image": fabric.to_device(batch["image"])})
+        scores.append(out["logits"].double().softmax(dim=1)[:, 1].cpu())
+        visible.append(out["visible"].cpu())
+    return Scored(torch.cat(scores).numpy(), torch.cat(visible).numpy())
+
+
+def to_predictions(splits: Splits, scored: Scored) -> Predictions:
+    """Joins scores to who and what was scored: the validation films, then the test films."""
+    chosen = (*splits.val, *splits.test)
+    return Predictions(
+        image_id=[film.image_id for film in chosen],
+        patient_id=[film.patient_id for film in chosen],
+        split=["val"] * len(splits.val) + ["test"] * len(splits.test),
+        label=np.array([film.label for film in chosen]),
+        score=scored.score,
+        keep_rate=scored.visible.mean(axis=(1, 2)),
+    )
+
+
+def make_header(
+    run: Path,
+    finetuned: FinetuneConfig,
+    description: TaskDescription,
+    films: PreparedDataset,
+    chosen: tuple[LabelledFilm, ...],
+) -> Header:
+    """What the figures belong to, in hashes."""
+    start = "the pretrained encoder" if finetuned.init and finetuned.init_weights else "fresh weights"
+    start = "published weights" if finetuned.encoder and finetuned.encoder.pretrained and not finetuned.init else start
+    return Header(
+        target=f"{finetuned.data.target}: {description.classes[1]} against {description.classes[0]}",
+        data=content_hash(films, [film.index for film in chosen])[:16],
+        split=description.split_hash[:16],
+        checkpoint=hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()[:16],
+        version=__version__,
+        seed=finetuned.seed,
+        image_size=description.encoder.image_size,
+        more={
+            "Backbone": f"{description.encoder.name}, hidden cells: {description.encoder.hidden}",
+            "Started from": start,
+            "Input masker": finetuned.masker.kind,
+        },
+    )
+
+
+def describe_leakage(description: TaskDescription, test_films: int) -> list[str]:
+    """What a reader must know about films met before."""
+    met = description.met_in_pretraining
+    if not met:
+        return []
+    return [
+        f"{met} of {test_films} test films, or other films of their patients, were met in pretraining (without "
+        "labels): the test is not of patients never met."
+    ]
+
+
+def rebuild(finetuned: FinetuneConfig, films: PreparedDataset, splits: Splits) -> tuple[list[Reconstruction], str]:
+    """Reconstructs some test films by the pretraining run's decoder; else says why not."""
+    if finetuned.init is None or not finetuned.init_weights:
+        return [], "None are shown: this model did not start from a pretraining run."
+    run = Path(finetuned.init)
+    try:
+        pretrained = load_config(PretrainConfig, run / "config.yaml", [])
+        task = load_pretrained_task(run, pretrained).eval()
+    except MimError as error:
+        logger.warning("no reconstructions: %s", error)
+        return [], "None are shown: the pretraining run that this model started from is no longer at hand."
+    indices = [film.index for film in splits.test[:PICTURED_FILMS]]
+    dataset = make_pretraining_dataset(pretrained, task, films, indices, training=False)
+    batch: dict[str, Tensor] = default_collate([dataset[0, place] for place in range(len(dataset))])
+    return reconstruct(task, batch), ""
+
+
+def worst_cases(
+    config: EvaluateConfig,
+    finetuned: FinetuneConfig,
+    films: PreparedDataset,
+    chosen: tuple[LabelledFilm, ...],
+    dataset: FilmDataset,
+    scored: Scored,
+    predictions: Predictions,
+    metrics: Metrics,
+) -> list[Case]:
+    """The most confident errors of each kind, with the mask and, where known, the lesions."""
+    data = finetuned.data
+    boxes = {} if data.boxes is None else read_boxes(films, Path(data.path), data.boxes)
+    missed, alarmed = choose_worst(predictions, metrics.threshold.value, config.worst)
+    cases = []
+    for row in (*missed, *alarmed):
+        image = dataset[0, row]["image"][0].numpy()
+        height, width = image.shape
+        cases.append(
+            Case(
+                image_id=predictions.image_id[row],
+                patient_id=predictions.patient_id[row],
+                label=int(predictions.label[row]),
+                score=float(predictions.score[row]),
+                image=image,
+                visible=None if finetuned.masker.kind == "none" else scored.visible[row],
+                boxes=[
+                    (x1 * width, y1 * height, x2 * width, y2 * height)
+                    for x1, y1, x2, y2 in boxes.get(chosen[row].index, [])
+                ],
+            )
+        )
+    return cases
+
+
+def summarise(metrics: Metrics, confidence: float) -> list[str]:
+    """The figures a reader wants first, a line each."""
+    level = f"{confidence * 100:g} % interval"
+
+    def say(title: str, figure: Figure) -> str:
+        if figure.value is None:
+            return f"{title}: none ({figure.reason})"
+        if figure.low is None or figure.high is None or not math.isfinite(figure.low):
+            return f"{title} {figure.value:.3f} (no interval: {figure.reason})"
+        return f"{title} {figure.value:.3f} ({level} {figure.low:.3f} to {figure.high:.3f})"
+
+    test = metrics.test
+    lines = [
+        f"test: {test.films} films of {test.patients} patients, {test.positives} positive",
+        say("test AUC", test.figures["auroc"]),
+        say("test AUPRC", test.figures["auprc"]),
+    ]
+    if metrics.threshold.value is not None:
+        lines.append(
+            say(f"at the threshold chosen on validation ({metrics.threshold.value:.3f}): sensitivity",
+                test.figures["sensitivity"])
+        )  # fmt: skip
+        lines.append(say("specificity", test.figures["specificity"]))
+    lines.append(say("share of cells seen", test.figures["keep_rate"]))
+    return lines

@@ -1,0 +1,196 @@
+"""Fine-tuning: a classification head behind an encoder, behind a masker."""
+
+import dataclasses
+import math
+from collections import Counter
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.classification import binary_auroc
+
+from mim.config import DataConfig, FinetuneConfig, dump_config
+from mim.data import (
+    LabelledFilm,
+    PreparedDataset,
+    Splits,
+    attach_labels,
+    check_unseen,
+    dataset_salt,
+    limit_training,
+    load_seen,
+    save_splits,
+    split_films,
+    split_hash,
+)
+from mim.data.augment import evaluation_transform, train_transform
+from mim.data.loader import FilmDataset, evaluation_loader
+from mim.errors import MimError
+from mim.models import export_encoder
+from mim.stages.classifier import TaskDescription, build_classifier, first_encoder
+from mim.stages.common import (
+    TrainBatches,
+    content_hash,
+    logger,
+    open_films,
+    say_finished,
+    steps_per_epoch,
+    write_lines,
+    writing,
+)
+from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
+
+
+def finetune(config: FinetuneConfig) -> Path:
+    """Trains a classifier as configured, or goes on where a run in the same folder stopped.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        MimError: bad settings, data or files, in one line.
+        Interrupted: the run was asked to stop and saved itself.
+    """
+    encoder, meets = first_encoder(config)
+    films, everyone = labelled_films(config.data)
+    splits = limit_training(everyone, config.data.train_limit, config.seed)
+    description = TaskDescription(
+        encoder.spec, meets.mean, meets.std, splits.classes, split_hash(splits), count_met(config, films, splits)
+    )
+    weights = inverse_frequencies(splits) if config.class_weights else None
+    task = build_classifier(config, encoder, meets, len(splits.classes), weights)
+    fabric = make_fabric(config.training)
+    with open_run(fabric, Path(str(config.output)), dump_config(config)) as folder:
+        if (summary := folder.read_finished()) is not None:
+            on_rank_zero(fabric, lambda: say_finished(folder, summary))
+            return folder.path
+
+        def begin() -> None:
+            with writing(folder.path):
+                save_splits(folder.path / "splits.csv", splits)
+                description.save(folder.path)
+            logger.info("%s", count_films(splits))
+
+        on_rank_zero(fabric, begin)
+        per_epoch = steps_per_epoch(config, len(splits.train), fabric.world_size)
+        plan = Plan.from_config(config.training, per_epoch)
+        dataset = make_dataset(config, films, splits.train, encoder.image_size, training=True)
+        outcome = train_task(
+            fabric,
+            task,
+            TrainBatches(dataset, config, fabric, plan.total_steps),
+            config=config,
+            folder=folder,
+            steps_per_epoch=per_epoch,
+            fingerprint={
+                "films": content_hash(films, [film.index for film in splits.train]),
+                "split": description.split_hash,
+            },
+            on_epoch_end=Validation(
+                make_dataset(config, films, splits.val, encoder.image_size, training=False), config
+            ),
+            monitor=Monitor("val/auroc", since=masker_ready(config, plan)),
+        )
+
+        def finish() -> None:
+            with writing(folder.path / "encoder.safetensors"):
+                export_encoder(folder.path, task.encoder, task.encoder.backbone.state_dict(), task.mean, task.std)
+            folder.mark_finished(dataclasses.asdict(outcome))
+            write_lines(f"next: python evaluate.py {folder.path}")
+
+        on_rank_zero(fabric, finish)
+        return folder.path
+
+
+def labelled_films(data: DataConfig) -> tuple[PreparedDataset, Splits]:
+    """Opens the films, joins their labels and divides them by patient.
+
+    Raises:
+        MimError: a setting, file or column is missing, or the split cannot be used.
+    """
+    if data.labels is None or data.target is None:
+        missing = "labels" if data.labels is None else "target"
+        raise MimError(f"data.{missing} is not set: give data.labels=<CSV in data.path> and data.target=<its column>")
+    films = open_films(data)
+    salt = dataset_salt(films, Path(data.cache))
+    labelled = attach_labels(films, Path(data.path), data.labels, data.target, salt)
+    return films, split_films(
+        labelled, val_fraction=data.val_fraction, test_fraction=data.test_fraction, seed=data.split_seed
+    )
+
+
+def count_met(config: FinetuneConfig, films: PreparedDataset, splits: Splits) -> int:
+    """Counts test films that the pretraining run of `init` met.
+
+    Raises:
+        MimError: there are some and `data.seen_in_pretraining` says stop; or the run does not say what it met.
+    """
+    if config.init is None or not config.init_weights:
+        return 0
+    seen = load_seen(Path(config.init) / "seen.csv")
+    return check_unseen(splits.test, seen, films.salt_check, config.data.seen_in_pretraining)
+
+
+def inverse_frequencies(splits: Splits) -> Tensor:
+    """(classes,) weights of the classes: mean 1 over the training films."""
+    counts = Counter(film.label for film in splits.train)
+    number = torch.tensor([counts[label] for label in range(len(splits.classes))], dtype=torch.float32)
+    return number.sum() / (len(number) * number)
+
+
+def count_films(splits: Splits) -> str:
+    """How many films and patients each split has."""
+    parts = []
+    for name, films in (("training", splits.train), ("validation", splits.val), ("test", splits.test)):
+        counts = Counter(splits.classes[film.label] for film in films)
+        classes = ", ".join(f"{counts[label]} of class {label}" for label in splits.classes)
+        parts.append(f"{name} {len(films)} films of {len({film.patient_id for film in films})} patients ({classes})")
+    return "; ".join(parts)
+
+
+def make_dataset(
+    config: FinetuneConfig,
+    films: PreparedDataset,
+    chosen: tuple[LabelledFilm, ...],
+    image_size: tuple[int, int],
+    *,
+    training: bool,
+) -> FilmDataset:
+    """Labelled films; in training cropped, flipped and changed in exposure at random."""
+    transform = train_transform(config.augment, image_size) if training else evaluation_transform(image_size)
+    labels = [film.label for film in chosen]
+    return FilmDataset(films, [film.index for film in chosen], transform, config.seed, labels=labels)
+
+
+def masker_ready(config: FinetuneConfig, plan: Plan) -> int:
+    """The first step whose weights may be kept: a learned masker must have left its warm-up well behind."""
+    if config.masker.kind != "learned":
+        return 0
+    return math.ceil(plan.total_steps * (1 + config.masker.warmup) / 2)
+
+
+class Validation:
+    """Measures the validation films at the end of each epoch.
+
+    Args:
+        dataset: the validation films.
+        config: batch size and workers are read.
+    """
+
+    def __init__(self, dataset: FilmDataset, config: FinetuneConfig) -> None:
+        self.dataset = dataset
+        self.batch_size = config.training.batch_size
+
+    def __call__(self, step: int, epoch: int, module: nn.Module) -> dict[str, float]:
+        """Gives AUROC (not a number where there is one class only), loss, and the share of cells seen."""
+        device = next(module.parameters()).device
+        scores, labels, losses, kept = [], [], [], []
+        for batch in evaluation_loader(self.dataset, batch_size=self.batch_size, workers=0):
+            out = module({"image": batch["image"].to(device), "label": batch["label"].to(device)})
+            scores.append(out["logits"].float().softmax(dim=1)[:, 1].cpu())
+            labels.append(batch["label"])
+            losses.append(float(out["loss"]) * len(batch["label"]))
+            kept.append(float(out["keep"]) * len(batch["label"]))
+        score, label = torch.cat(scores), torch.cat(labels)
+        auroc = float(binary_auroc(score, label)) if 0 < int(label.sum()) < len(label) else math.nan
+        return {"val/auroc": auroc, "val/loss": sum(losses) / len(label), "val/keep": sum(kept) / len(label)}
