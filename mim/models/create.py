@@ -53,7 +53,7 @@ def create_encoder(
         check_divisible((height, width), cell)
         if (hidden or "sparse") != "sparse":
             raise ValueError(f"cells cannot be hidden by {hidden!r} in it; a CNN hides by 'sparse'")
-        backbone = timm.create_model(name, pretrained=pretrained, in_chans=in_chans, **args)
+        backbone = _build_backbone(name, pretrained, {"in_chans": in_chans, **args})
         if not isinstance(backbone, ResNet | ConvNeXt):
             raise ValueError(
                 f"cells cannot be hidden in a {type(backbone).__name__}; choose a ViT, a ResNet or a ConvNeXt"
@@ -61,6 +61,17 @@ def create_encoder(
         return SparseConvEncoder(backbone, EncoderSpec(name, (height, width), in_chans, "sparse", cell, timm_args))
     except (ValueError, TypeError, RuntimeError) as error:
         raise MimError(f"encoder {name}: {' '.join(str(error).split())}") from error
+
+
+def _build_backbone(name: str, pretrained: bool, args: dict[str, Any]) -> nn.Module:
+    """Asks timm for a model. What its arguments may be, and how it fails on others, is timm's affair and unwritten."""
+    try:
+        backbone: nn.Module = timm.create_model(name, pretrained=pretrained, **args)
+    except Exception as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        hint = "; published weights need a network or a filled cache" if pretrained else ""
+        raise MimError(f"encoder {name}: timm cannot build it: {problem}{hint}") from error
+    return backbone
 
 
 def _is_vision_transformer(name: str) -> bool:
@@ -86,10 +97,9 @@ def _create_vit(
         raise ValueError(f"global_pool must be 'avg' or 'token', not {args['global_pool']!r}")
     if patch_size is not None:
         args = {"patch_size": patch_size, **args}
-    backbone: nn.Module = timm.create_model(
-        name, pretrained=pretrained, img_size=image_size, in_chans=in_chans, dynamic_img_size=False, **args
-    )
-    if not isinstance(backbone, VisionTransformer) or not hasattr(backbone.blocks[0], "attn"):
+    given = {"img_size": image_size, "in_chans": in_chans, "dynamic_img_size": False, **args}
+    backbone = _build_backbone(name, pretrained, given)
+    if not isinstance(backbone, VisionTransformer) or not all(hasattr(block, "attn") for block in backbone.blocks):
         raise ValueError(f"cells cannot be hidden in a {type(backbone).__name__} by dropping tokens")
     cell = backbone.patch_embed.patch_size
     if cell[0] != cell[1]:

@@ -14,6 +14,8 @@ from timm.layers.norm import LayerNorm, LayerNorm2d
 from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
 
+from mim.errors import MimError
+
 ELEMENTWISE = (
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.ELU, nn.Sigmoid, Sigmoid,
     GELU, GELUTanh, QuickGELU, Swish, Mish, nn.Dropout, nn.Linear, nn.LayerNorm, LayerNorm, LayerNorm2d,
@@ -79,9 +81,7 @@ def trace_backbone(backbone: nn.Module, stages: list[str]) -> tuple[fx.Graph, di
         if node.op in ("call_function", "call_method"):
             name = node.target if isinstance(node.target, str) else node.target.__name__
             if name not in ELEMENTWISE_CALLS:
-                raise ValueError(
-                    f"cells cannot be hidden in its operation {name}, which may mix positions"
-                )
+                raise ValueError(f"cells cannot be hidden in its operation {name}, which may mix positions")
     return graph, tracer.stage_nodes
 
 
@@ -97,6 +97,7 @@ class MaskedRun(fx.Interpreter):
 
     def __init__(self, backbone: nn.Module, graph: fx.Graph, stage_nodes: dict[str, str], mask: Tensor | None) -> None:
         super().__init__(backbone, graph=graph)
+        self.extra_traceback = False  # else the node is written into messages that a user reads
         self.stage_nodes = stage_nodes
         self.stage_outputs: dict[str, Tensor] = {}
         self.mask = mask
@@ -151,6 +152,9 @@ def masked_batch_norm(norm: nn.BatchNorm2d, x: Tensor, visible: Tensor) -> Tenso
 
     Returns:
         (B, C, h, w); hidden positions are zero in training, arbitrary constants of the hidden input in evaluation.
+
+    Raises:
+        MimError: there is only one visible position, of which no deviation can be taken.
     """
     if not norm.training and norm.running_mean is not None:
         return norm(x)  # type: ignore[no-any-return]
@@ -159,6 +163,8 @@ def masked_batch_norm(norm: nn.BatchNorm2d, x: Tensor, visible: Tensor) -> Tenso
         norm.num_batches_tracked.add_(1)
         momentum = 1.0 / float(norm.num_batches_tracked) if momentum is None else momentum
     rows = x.movedim(1, -1)[visible]  # (visible positions, C)
+    if len(rows) < 2:
+        raise MimError("a batch norm met one visible position only: raise training.batch_size or input.image_size")
     rows = F.batch_norm(
         rows, norm.running_mean, norm.running_var, norm.weight, norm.bias, True, momentum or 0.0, norm.eps
     )

@@ -22,6 +22,8 @@ from mim.models import Encoder, create_encoder
 from mim.training import RunFolder
 from mim.training.files import reason
 
+_SPOKEN_FOR = {"name", "image_size", "img_size", "in_chans", "hidden", "patch_size", "pretrained"}
+
 logger = logging.getLogger("mim")
 
 
@@ -72,6 +74,11 @@ def configured_encoder(chosen: EncoderConfig, image_size: tuple[int, int]) -> En
     Raises:
         MimError: it cannot be built or hidden as asked.
     """
+    if spoken_for := sorted(_SPOKEN_FOR & chosen.timm_args.keys()):
+        raise MimError(
+            f"encoder.timm_args.{spoken_for[0]}: is not set here; input.image_size, encoder.patch_size, encoder.hidden "
+            "and encoder.pretrained say it, and films have one channel"
+        )
     return create_encoder(
         chosen.name, image_size, 1, chosen.hidden, chosen.patch_size, chosen.pretrained, **chosen.timm_args
     )

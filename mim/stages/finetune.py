@@ -24,6 +24,7 @@ from mim.data import (
     split_hash,
 )
 from mim.data.augment import evaluation_transform, train_transform
+from mim.data.boxes import read_boxes
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
 from mim.models import export_encoder
@@ -53,6 +54,8 @@ def finetune(config: FinetuneConfig) -> Path:
     """
     encoder, meets = first_encoder(config)
     films, everyone = labelled_films(config.data)
+    if config.data.boxes is not None:  # evaluate.py draws them: it must not be the first to find that they are wrong
+        read_boxes(films, Path(config.data.path), config.data.boxes)
     splits = limit_training(everyone, config.data.train_limit, config.seed)
     description = TaskDescription(
         encoder.spec, meets.mean, meets.std, splits.classes, split_hash(splits), count_met(config, films, splits)
@@ -127,8 +130,10 @@ def count_met(config: FinetuneConfig, films: PreparedDataset, splits: Splits) ->
     """
     if config.init is None or not config.init_weights:
         return 0
-    seen = load_seen(Path(config.init) / "seen.csv")
-    return check_unseen(splits.test, seen, films.salt_check, config.data.seen_in_pretraining)
+    path = Path(config.init) / "seen.csv"
+    if not path.is_file():
+        raise MimError(f"{path}: is not there, so which films were met is not known; init must be a run of train.py")
+    return check_unseen(splits.test, load_seen(path), films.salt_check, config.data.seen_in_pretraining)
 
 
 def inverse_frequencies(splits: Splits) -> Tensor:

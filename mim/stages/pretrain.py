@@ -91,6 +91,8 @@ def build_task(config: PretrainConfig) -> MaskedImageModel:
     torch.manual_seed(config.seed)
     meets = resolve_input(config.input)
     encoder = configured_encoder(config.encoder, meets.image_size)
+    if encoder.grid() == (1, 1):
+        raise MimError(f"input.image_size: one cell of {encoder.patch_size} pixels is too few to hide some; enlarge it")
     decoder = create_decoder(encoder, config.decoder.width, config.decoder.depth, config.decoder.heads)
     return MaskedImageModel(encoder, decoder, config.target.normalize_pixels, meets.mean, meets.std)
 

@@ -1,0 +1,121 @@
+"""Pretrained against from scratch: the demo's network, the demo's few labels, three seeds.
+
+    python benchmarks/demo_compare.py
+
+For each seed the demo's pretraining and fine-tuning are run as their YAML files say, and that fine-tuning again with
+fresh weights. Both are scored on the same test patients, whom neither has met. The difference of AUROC is given with
+an interval over patients and seeds. Finished runs are kept, so a second start goes on where the first stopped.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, door, load_config
+from mim.data.phantom import PhantomSettings, write_phantom
+from mim.errors import MimError
+from mim.evaluation import Difference, Predictions, difference_over_seeds
+from mim.stages.common import start_logging
+from mim.stages.evaluate import evaluate
+from mim.stages.finetune import finetune
+from mim.stages.pretrain import pretrain
+
+ARMS = ("scratch", "pretrained")
+
+
+def main() -> None:
+    """Runs what is missing, then prints the comparison and writes it as JSON."""
+    line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    line.add_argument("--output", type=Path, default=Path("runs/demo-compare"))
+    line.add_argument("--phantom", type=Path, default=Path("data/phantom-compare"))
+    line.add_argument("--unlabelled", type=int, default=800, help="films to pretrain on, as in the demo")
+    line.add_argument("--labelled", type=int, default=800, help="films with labels; most of them only to test on")
+    line.add_argument("--train-limit", type=int, default=120, help="labelled films to train on, about the demo's")
+    line.add_argument("--seeds", type=int, default=3)
+    line.add_argument("--override", action="append", default=[], help="key=value for pretraining and fine-tuning alike")
+    options = line.parse_args()
+    if options.seeds < 3:
+        raise MimError(f"--seeds {options.seeds}: fewer than three seeds say nothing about chance")
+    start_logging()
+    write_phantom(options.phantom, PhantomSettings(), unlabelled=options.unlabelled, labelled=options.labelled, seed=1)
+    began = time.monotonic()
+    runs = {seed: {arm: train(options, seed, arm) for arm in ARMS} for seed in range(options.seeds)}
+    tables = {seed: {arm: score(run) for arm, run in arms.items()} for seed, arms in runs.items()}
+    first = tables[0]["scratch"]
+    pairs = [(tables[seed]["scratch"].score, tables[seed]["pretrained"].score) for seed in tables]
+    difference = difference_over_seeds(first.label, first.patient_id, pairs)
+    report(options, tables, difference, time.monotonic() - began)
+
+
+def train(options: argparse.Namespace, seed: int, arm: str) -> Path:
+    """Trains one arm under one seed, pretraining first; what is finished is not done again."""
+    folder = options.output / f"seed-{seed}"
+    shared = [f"seed={seed}", "tracking.wandb=off", *options.override]
+    before = pretrain(
+        load_config(
+            PretrainConfig,
+            Path("configs/pretrain/demo.yaml"),
+            [f"output={folder / 'pretrain'}", f"data.path={options.phantom / 'unlabelled'}", *shared],
+        )
+    )
+    # layer decay protects what was pretrained; fresh weights need none
+    own = [] if arm == "pretrained" else ["init_weights=false", "optimizer.layer_decay=1.0"]
+    return finetune(
+        load_config(
+            FinetuneConfig,
+            Path("configs/finetune/demo.yaml"),
+            [
+                f"output={folder / arm}",
+                f"init={before}",
+                f"data.path={options.phantom / 'labelled'}",
+                f"data.train_limit={options.train_limit}",
+                *own,
+                *shared,
+            ],
+        )
+    )
+
+
+def score(run: Path) -> Predictions:
+    """Scores of the test films."""
+    return Predictions.load(evaluate(EvaluateConfig(run=str(run))) / "predictions.csv").of("test")
+
+
+def report(
+    options: argparse.Namespace, tables: dict[int, dict[str, Predictions]], difference: Difference, seconds: float
+) -> None:
+    """Prints the comparison and writes compare.json."""
+    aurocs = {}
+    for seed, arms in tables.items():
+        alone = difference_over_seeds(
+            arms["scratch"].label, arms["scratch"].patient_id, [(arms["scratch"].score, arms["pretrained"].score)]
+        )
+        aurocs[seed] = (alone.auroc_a, alone.auroc_b)
+        print(f"seed {seed}: from scratch {alone.auroc_a:.3f}, pretrained {alone.auroc_b:.3f}")
+    mean = np.array(list(aurocs.values())).mean(axis=0)
+    films = tables[0]["scratch"]
+    print(f"mean: from scratch {mean[0]:.3f}, pretrained {mean[1]:.3f}")
+    print(
+        f"difference {difference.value:+.3f} (95 % interval {difference.low:+.3f} to {difference.high:+.3f}; "
+        f"{len(films)} test films of {len(set(films.patient_id))} patients, {len(tables)} seeds)"
+    )
+    content = {
+        "auroc": aurocs,
+        "difference": [difference.value, difference.low, difference.high],
+        "test_films": len(films),
+        "train_limit": options.train_limit,
+        "seconds": seconds,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+    }
+    (options.output / "compare.json").write_text(json.dumps(content, indent=2) + "\n")
+    print(f"{options.output / 'compare.json'}")
+
+
+if __name__ == "__main__":
+    sys.exit(door(main))

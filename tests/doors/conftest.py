@@ -1,0 +1,70 @@
+import csv
+from pathlib import Path
+
+import pytest
+from door_calls import TINY, succeed
+
+from mim.data.phantom.__main__ import main as draw_phantom
+
+
+@pytest.fixture(autouse=True)
+def _work_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a door writes by default goes under the folder it was started in: not into the project."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn films as DICOM: `unlabelled`, and `labelled` with labels.csv."""
+    folder = tmp_path_factory.mktemp("doors") / "phantom"
+    counts = ["--unlabelled", "12", "--labelled", "40", "--height", "96", "--width", "128", "--workers", "1"]
+    assert draw_phantom(["--output", str(folder), *counts]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where films are prepared: once for all tests."""
+    return f"data.cache={tmp_path_factory.mktemp('prepared')}"
+
+
+@pytest.fixture(scope="session")
+def unlabelled(phantom: Path, cache: str) -> tuple[str, ...]:
+    """Settings of a brief pretraining."""
+    return (*TINY, cache, f"data.path={phantom / 'unlabelled'}")
+
+
+@pytest.fixture(scope="session")
+def labelled(phantom: Path, cache: str) -> tuple[str, ...]:
+    """Settings that name labelled films."""
+    return (cache, f"data.path={phantom / 'labelled'}", "data.labels=labels.csv", "data.target=caries")
+
+
+@pytest.fixture(scope="session")
+def pretrained(unlabelled: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of train.py."""
+    folder = tmp_path_factory.mktemp("doors") / "pretrained"
+    succeed("train", *unlabelled, f"output={folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def panoramics(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty real panoramics: `images`, and beside it labels.csv with both classes of `restoration` in each split."""
+    source = shared_data / "panoramic"
+    folder = tmp_path_factory.mktemp("doors") / "panoramic"
+    (folder / "images").mkdir(parents=True)
+    with (source / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    chosen = []
+    for split, count in (("train", 12), ("val", 4), ("test", 4)):
+        for restoration in "01":
+            fitting = [row for row in rows if (row["split"], row["restoration"]) == (split, restoration)]
+            chosen += fitting[:count]
+    for row in chosen:
+        (folder / row["image"]).symlink_to(source / row["image"])
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(chosen)
+    return folder
