@@ -19,6 +19,7 @@ import torch
 
 from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, door, load_config
 from mim.data.phantom import PhantomSettings, write_phantom
+from mim.data.processes import available_cores
 from mim.errors import MimError
 from mim.evaluation import Difference, Predictions, difference_over_seeds
 from mim.stages.common import start_logging
@@ -36,14 +37,21 @@ def main() -> None:
     line.add_argument("--phantom", type=Path, default=Path("data/phantom-compare"))
     line.add_argument("--unlabelled", type=int, default=800, help="films to pretrain on, as in the demo")
     line.add_argument("--labelled", type=int, default=800, help="films with labels; most of them only to test on")
-    line.add_argument("--train-limit", type=int, default=120, help="labelled films to train on, about the demo's")
+    line.add_argument("--train-limit", type=int, default=200, help="labelled films to train on, as in the demo")
     line.add_argument("--seeds", type=int, default=3)
     line.add_argument("--override", action="append", default=[], help="key=value for pretraining and fine-tuning alike")
     options = line.parse_args()
     if options.seeds < 3:
         raise MimError(f"--seeds {options.seeds}: fewer than three seeds say nothing about chance")
     start_logging()
-    write_phantom(options.phantom, PhantomSettings(), unlabelled=options.unlabelled, labelled=options.labelled, seed=1)
+    write_phantom(
+        options.phantom,
+        PhantomSettings(),
+        unlabelled=options.unlabelled,
+        labelled=options.labelled,
+        seed=1,
+        workers=available_cores(),
+    )
     began = time.monotonic()
     runs = {seed: {arm: train(options, seed, arm) for arm in ARMS} for seed in range(options.seeds)}
     tables = {seed: {arm: score(run) for arm, run in arms.items()} for seed, arms in runs.items()}

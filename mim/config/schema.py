@@ -229,6 +229,9 @@ class EvaluateConfig(Config):
 
     schema_version: Literal[1] = Field(SCHEMA_VERSION, description="version of this schema")
     run: str = Field("", description="run of finetune.py; may be given without its key")
+    data_path: str | None = Field(
+        None, description="where the films are now; null = where they were when the run was trained (its data.path)"
+    )
     output: str | None = Field(
         None, description="where report.html, metrics.json and predictions.csv go; null = into the run"
     )

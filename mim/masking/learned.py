@@ -5,14 +5,16 @@ import math
 from torch import Tensor, nn
 
 from mim.masking.gates import binary_concrete
-from mim.masking.mask import Mask, keep_best_cell
+from mim.masking.mask import Mask, keep_best_cell, show_best_cells
 
 
 class PatchMasker(nn.Module):
     """A small CNN over the image that gives every cell of the patch grid the log-odds of being visible.
 
-    In training it answers with straight-through gates drawn from these odds, in evaluation with the cells whose odds
-    favour being seen. What it hides from the encoder it has looked at itself: the mask is not an explanation by itself.
+    In training it answers with straight-through gates drawn from these odds, whose expected share a budget loss holds
+    at `keep`. In evaluation it shows exactly that share of every image, the cells with the best odds; as it is the same
+    share for all, how much is seen says nothing about the label. What it hides from the encoder it has looked at
+    itself: the mask is not an explanation by itself.
 
     Args:
         patch_size: side of one cell in pixels.
@@ -64,7 +66,7 @@ class PatchMasker(nn.Module):
             )
         scores = self.score(self.features(image - image.mean(dim=(1, 2, 3), keepdim=True))).squeeze(1).float()
         if not self.training:
-            return Mask(visible=keep_best_cell(scores > 0, scores), scores=scores)
+            return Mask(visible=show_best_cells(scores, self.keep), scores=scores)
         # an image without a single visible cell would teach nothing: its best cell is opened, with gradient
         gate = binary_concrete(scores, self.temperature)
         opened = keep_best_cell(gate.detach() > 0.5, scores)

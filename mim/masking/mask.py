@@ -26,6 +26,22 @@ class Mask:
 Masker = Callable[[dict[str, Tensor]], Mask]
 
 
+def show_best_cells(scores: Tensor, keep: float) -> Tensor:
+    """Shows the same share of every image, the cells with the highest scores; of equal scores the earlier on the grid.
+
+    Args:
+        scores: (B, gh, gw) float.
+        keep: share of the cells, in (0, 1]; rounded to a whole number of cells, at least one.
+
+    Returns:
+        (B, gh, gw) bool.
+    """
+    cells = scores.flatten(1)
+    count = max(round(keep * cells.shape[1]), 1)
+    best = cells.argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(cells, dtype=torch.bool).scatter_(1, best, True).view_as(scores)
+
+
 def keep_best_cell(visible: Tensor, scores: Tensor) -> Tensor:
     """Shows the cell with the highest score wherever an image would have nothing visible at all.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -22,6 +23,23 @@ class Features:
     maps: list[Tensor]
     tokens: Tensor | None = None
     index: Tensor | None = None
+
+
+def at_resolution(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brings a mask over the patch grid to the resolution of a feature map.
+
+    Args:
+        mask: (B, gh, gw) float.
+        size: (h, w), a multiple or a divisor of the grid.
+
+    Returns:
+        (B, 1, h, w); a position that covers several cells is as visible as the most visible of them.
+    """
+    rows, columns = mask.shape[-2:]
+    cells = mask[:, None]
+    if size[0] >= rows:
+        return cells.repeat_interleave(size[0] // rows, 2).repeat_interleave(size[1] // columns, 3)
+    return F.max_pool2d(cells, (rows // size[0], columns // size[1]))
 
 
 def scatter_tokens(tokens: Tensor, index: Tensor, canvas: Tensor) -> Tensor:

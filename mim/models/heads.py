@@ -1,13 +1,21 @@
 """Heads that stand behind an encoder."""
 
+import torch
 from torch import Tensor, nn
 
 from mim.models.encoder import Encoder
-from mim.models.features import Features
+from mim.models.features import Features, at_resolution
+
+WEIGHT_FLOOR = 1e-6  # of a hidden position, whose features are constant: keeps logarithm and gradient finite
 
 
 class ClassificationHead(nn.Module):
-    """Batch-independent norm and one linear layer over `Features.pooled`.
+    """Logits from the whole film and from its most suspicious places.
+
+    A lesion covers one position in hundreds, and a mean over all of them drowns it. To the linear layer over
+    `Features.pooled` the head therefore adds, for each class, the log-mean-exp over visible positions of a linear
+    layer on the coarsest map: a smooth maximum, in the manner of multiple-instance learning (Pinheiro and Collobert,
+    From Image-level to Pixel-level Labeling with Convolutional Networks, CVPR 2015, equation 1).
 
     Args:
         encoder: whose features are classified.
@@ -18,9 +26,28 @@ class ClassificationHead(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(encoder.width)
         self.linear = nn.Linear(encoder.width, num_classes)
-        nn.init.trunc_normal_(self.linear.weight, std=0.01)
-        nn.init.zeros_(self.linear.bias)
+        self.place_norm = nn.LayerNorm(encoder.map_channels[-1])
+        self.place_linear = nn.Linear(encoder.map_channels[-1], num_classes)
+        for layer in (self.linear, self.place_linear):
+            nn.init.trunc_normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Features) -> Tensor:
-        """Returns logits, (B, num_classes)."""
-        return self.linear(self.norm(features.pooled))  # type: ignore[no-any-return]
+    def forward(self, features: Features, visible: Tensor | None = None) -> Tensor:
+        """Classifies.
+
+        Args:
+            features: of the encoder.
+            visible: (B, gh, gw) what the encoder was given: bool, a gate, or None = all seen.
+
+        Returns:
+            (B, num_classes) logits.
+        """
+        places = self.place_linear(self.place_norm(features.maps[-1].flatten(2).transpose(1, 2)))  # (B, L, classes)
+        height, width = features.maps[-1].shape[-2:]
+        if visible is None:
+            weight = places.new_ones(len(places), height * width, dtype=torch.float32)
+        else:
+            weight = at_resolution(visible.float(), (height, width)).flatten(1)  # (B, L)
+        log_weight = torch.log(weight * (1 - WEIGHT_FLOOR) + WEIGHT_FLOOR)[..., None]
+        local = torch.logsumexp(places.float() + log_weight, dim=1) - torch.logsumexp(log_weight, dim=1)
+        return self.linear(self.norm(features.pooled)) + local  # type: ignore[no-any-return]

@@ -15,6 +15,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, fx, nn
 
 from mim.errors import MimError
+from mim.models.features import at_resolution
 
 ELEMENTWISE = (
     nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.ELU, nn.Sigmoid, Sigmoid,
@@ -104,16 +105,10 @@ class MaskedRun(fx.Interpreter):
         self._pyramid: dict[tuple[int, int], Tensor] = {}
 
     def at(self, size: tuple[int, int]) -> Tensor:
-        """The mask at a resolution, (B, 1, h, w); a position that covers several cells is visible if one of them is."""
+        """The mask at a resolution, (B, 1, h, w)."""
         assert self.mask is not None
         if size not in self._pyramid:
-            grid = self.mask.shape[-2:]
-            cells = self.mask[:, None]
-            if size[0] >= grid[0]:
-                cells = cells.repeat_interleave(size[0] // grid[0], 2).repeat_interleave(size[1] // grid[1], 3)
-            else:
-                cells = F.max_pool2d(cells, (grid[0] // size[0], grid[1] // size[1]))
-            self._pyramid[size] = cells
+            self._pyramid[size] = at_resolution(self.mask, size)
         return self._pyramid[size]
 
     def run_node(self, n: fx.Node) -> Any:

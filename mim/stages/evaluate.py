@@ -114,7 +114,11 @@ def open_finished(config: EvaluateConfig) -> tuple[Path, FinetuneConfig, TaskDes
     description = TaskDescription.load(run)
     if not (run / "finished.json").is_file():
         raise MimError(f"{run}: is not finished; start the command that began it again, and it goes on")
-    return run, load_config(FinetuneConfig, run / "config.yaml", []), description
+    finetuned = load_config(FinetuneConfig, run / "config.yaml", [])
+    if config.data_path is not None:
+        moved = finetuned.data.model_copy(update={"path": config.data_path})
+        finetuned = finetuned.model_copy(update={"data": moved})
+    return run, finetuned, description
 
 
 @torch.inference_mode()

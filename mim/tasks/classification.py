@@ -89,7 +89,7 @@ class MaskedClassifier(nn.Module):
             return self._learn_mask(batch, self.masker)
         image = (batch["image"] - self.mean) / self.std
         visible = None if self.masker is None else self.masker(batch).visible
-        logits = self.head(self.encoder(image, visible))
+        logits = self.head(self.encoder(image, visible), visible)
         if visible is None:
             visible = torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device)
         out = {"logits": logits, "visible": visible}
@@ -113,9 +113,9 @@ class MaskedClassifier(nn.Module):
             low, high = settings.random_keep
             keep = low + (high - low) * torch.rand(())
             visible[:count] = random_visible_batch(count, self.encoder.grid(), keep, image.device)
-            logits.append(self.head(self.encoder(image[:count], visible[:count])))
+            logits.append(self.head(self.encoder(image[:count], visible[:count]), visible[:count]))
         if count < len(image):
-            logits.append(self.head(self.encoder(image[count:], mask.gate[count:])))
+            logits.append(self.head(self.encoder(image[count:], mask.gate[count:]), mask.gate[count:]))
         together = torch.cat(logits)
         loss_class = self._cross_entropy(together, batch["label"])
         loss_budget = budget_loss(mask.scores, masker.keep)

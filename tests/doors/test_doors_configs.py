@@ -59,7 +59,8 @@ def test_each_door_has_files() -> None:
 
 @pytest.mark.parametrize("file", files_of("pretrain"), ids=name_of)
 def test_two_steps_of_pretraining(file: Path, phantom: Path, two_steps: Callable[..., Path]) -> None:
-    two_steps("train", file, *PRETRAINING[file.stem], f"data.path={phantom / 'unlabelled'}")
+    folder = two_steps("train", file, *PRETRAINING[file.stem], f"data.path={phantom / 'unlabelled'}")
+    assert (folder / "encoder.safetensors").is_file()
 
 
 @pytest.mark.parametrize("file", files_of("finetune"), ids=name_of)

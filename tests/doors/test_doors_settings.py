@@ -108,3 +108,15 @@ def test_a_prepared_dataset_is_taken_as_it_is(unlabelled: tuple[str, ...], cache
     (prepared,) = Path(cache.removeprefix("data.cache=")).glob("unlabelled-*/report.json")
     succeed("train", *unlabelled, f"data.path={prepared.parent}", f"output={tmp_path / 'prepared'}")
     assert losses(tmp_path / "raw") == losses(tmp_path / "prepared")
+
+
+def test_films_that_moved_after_the_training(phantom: Path, cache: str, tmp_path: Path) -> None:
+    first, second, run = tmp_path / "films", tmp_path / "moved", tmp_path / "run"
+    shutil.copytree(phantom / "labelled", first)
+    named = (cache, f"data.path={first}", "data.labels=labels.csv", "data.target=caries")
+    succeed("finetune", *tuning(cache), *named, "masker.kind=none", f"output={run}")
+    succeed("evaluate", run, "bootstrap=100")
+    first.rename(second)
+    assert f"{first}" in call("evaluate", run, "bootstrap=100").error()
+    succeed("evaluate", run, f"data_path={second}", f"output={tmp_path / 'again'}", "bootstrap=100")
+    assert (tmp_path / "again" / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()

@@ -80,14 +80,15 @@ def test_what_the_masker_hides_cannot_reach_the_head(name, masker):
     batch = batch_for(encoder)
     out = task(batch)
     assert out["logits"].shape == (4, 2)
-    expected = task.head(encoder(batch["image"], out["visible"] if masker else None))
+    seen = out["visible"] if masker else None
+    expected = task.head(encoder(batch["image"], seen), seen)
     assert torch.equal(out["logits"], expected)
     if masker:
         assert torch.equal(out["visible"], made(batch).visible)
     cell = encoder.patch_size
     hidden = ~out["visible"][:, None].repeat_interleave(cell, 2).repeat_interleave(cell, 3)
     image = batch["image"].masked_fill(hidden, torch.nan)
-    assert torch.equal(task.head(encoder(image, out["visible"])), expected)
+    assert torch.equal(task.head(encoder(image, out["visible"]), out["visible"]), expected)
 
 
 def test_without_labels_there_is_no_loss():

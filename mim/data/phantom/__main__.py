@@ -21,8 +21,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     line.add_argument("--output", type=Path, required=True, help="folder to write; an equal phantom there is kept")
-    line.add_argument("--unlabelled", type=int, default=400, help="films without labels")
-    line.add_argument("--labelled", type=int, default=240, help="films with labels, boxes and pixels")
+    line.add_argument("--unlabelled", type=int, default=800, help="films without labels")
+    line.add_argument("--labelled", type=int, default=400, help="films with labels, boxes and pixels")
     line.add_argument("--height", type=int, default=default.height, help="rows in pixels")
     line.add_argument("--width", type=int, default=default.width, help="columns in pixels")
     line.add_argument("--seed", type=int, default=0, help="seed of everything drawn")

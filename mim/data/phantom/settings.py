@@ -30,7 +30,7 @@ class PhantomSettings:
     width: int = 256
     film_width_mm: float = 34.0
     caries_fraction: float = 0.5
-    lesion_contrast: float = 0.5
+    lesion_contrast: float = 0.75
     distractors: float = 1.0
     restoration_fraction: float = 0.25
     noise: float = 1.0
