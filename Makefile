@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-compare test test-slow check format lock clean help
+.PHONY: demo demo-compare test check format lock clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,17 +26,14 @@ demo-compare: $(INSTALLED)  ## pretrained against from scratch, same network, sa
 	$(BIN)/python benchmarks/demo_compare.py
 
 test: $(INSTALLED)  ## the whole test suite
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(INSTALLED)  ## the proofs that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 check: $(INSTALLED)  ## ruff, mypy, import contracts, coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not slow" --cov --cov-fail-under=85
+	$(BIN)/python -m pytest -q --cov --cov-fail-under=85
 
 format: $(INSTALLED)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

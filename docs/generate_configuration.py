@@ -27,7 +27,7 @@ script before anything is read. `--print-config` prints what the settings come t
 
 
 def page() -> str:
-    """The whole page: the settings of each script, then the blocks, those that scripts share only once."""
+    """The whole page: the settings of each script, then the blocks, those that scripts share alike only once."""
     tops = {door: list_blocks(schema)[0] for door, schema in DOORS.items()}
     parts = [LEAD]
     for door, top in tops.items():
@@ -44,18 +44,26 @@ def _shared_blocks() -> Iterator[str]:
         for block in list_blocks(schema)[1:]:
             owners.setdefault(block.key, {})[door] = block
     for key, blocks in owners.items():
-        first = next(iter(blocks.values()))
-        if any(block.settings != first.settings for block in blocks.values()):
-            raise ValueError(f"the block {key} differs between {' and '.join(blocks)}: give each a table of its own")
         yield f"### {key}\n"
-        yield f"{first.title} For {' and '.join(f'`{door}`' for door in blocks)}.\n"
-        for door, block in blocks.items():
-            if block.default_is_null:
-                yield (
-                    f"In `{door}` the whole block is null by default ({block.meaning}); setting one key of it sets "
-                    "the others to these defaults.\n"
-                )
-        yield _table(first.settings)
+        first = next(iter(blocks.values()))
+        if all(block.settings == first.settings for block in blocks.values()):
+            yield from _block(blocks)
+        else:
+            for door, block in blocks.items():
+                yield from _block({door: block})
+
+
+def _block(blocks: dict[str, Block]) -> Iterator[str]:
+    """One table, for the scripts that share it."""
+    first = next(iter(blocks.values()))
+    yield f"{first.title} For {' and '.join(f'`{door}`' for door in blocks)}.\n"
+    for door, block in blocks.items():
+        if block.default_is_null:
+            yield (
+                f"In `{door}` the whole block is null by default ({block.meaning}); setting one key of it sets "
+                "the others to these defaults.\n"
+            )
+    yield _table(first.settings)
 
 
 def _table(settings: tuple[Setting, ...]) -> str:

@@ -83,8 +83,6 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
             continue
         place, _, anchor = target.partition("#")
         linked = (page.parent / place).resolve() if place else page
-        if linked.parent == ROOT / "docs" / "images":
-            continue  # drawn by a run of the demo, which a checkout may not have had
         assert linked.exists(), f"{name_of(page)}: {target}"
         assert not anchor or anchor in anchors(linked), f"{name_of(page)}: {target}"
 

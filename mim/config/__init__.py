@@ -14,6 +14,7 @@ from mim.config.schema import (
     EvaluateConfig,
     FinetuneConfig,
     InputConfig,
+    LabelledDataConfig,
     MaskerConfig,
     MaskingConfig,
     OptimizerConfig,
@@ -22,6 +23,7 @@ from mim.config.schema import (
     TargetConfig,
     TrackingConfig,
     TrainingConfig,
+    UnlabelledDataConfig,
 )
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "EvaluateConfig",
     "FinetuneConfig",
     "InputConfig",
+    "LabelledDataConfig",
     "MaskerConfig",
     "MaskingConfig",
     "OptimizerConfig",
@@ -45,6 +48,7 @@ __all__ = [
     "TargetConfig",
     "TrackingConfig",
     "TrainingConfig",
+    "UnlabelledDataConfig",
     "door",
     "dump_config",
     "help_text",

@@ -17,9 +17,32 @@ class Config(BaseModel):
 
 
 class DataConfig(Config):
-    """Which films, how they are stored, and who is in which split."""
+    """Which films, and how they are stored."""
 
     path: str = Field("", description="folder of films (DICOM, PNG, JPEG, TIFF), or a prepared dataset")
+    cache: str = Field("data/prepared", description="where folders of films are prepared, once, before the first run")
+    long_side: int = Field(
+        512, ge=16, description="longer side of a stored film in pixels; larger films are reduced, smaller ones kept"
+    )
+    bits: Literal[8, 16] = Field(8, description="bits a stored pixel keeps")
+    train_limit: int | None = Field(
+        None, ge=1, description="use at most this many training films, whole patients, drawn by seed"
+    )
+
+
+class UnlabelledDataConfig(DataConfig):
+    """Which films to pretrain on, and how they are stored."""
+
+    exclude: str = Field(
+        "auto",
+        description="films left out: a CSV with image and split columns (its test split is left out); "
+        "auto = labels.csv in data.path or the folder above; none = leave out nothing",
+    )
+
+
+class LabelledDataConfig(DataConfig):
+    """Which films, how they are stored, their labels, and who is in which split."""
+
     labels: str | None = Field(
         None, description="CSV of labels, relative to data.path: image, label columns; patient_id and split if known"
     )
@@ -27,19 +50,9 @@ class DataConfig(Config):
     boxes: str | None = Field(
         None, description="COCO file of lesions, relative to data.path; drawn over the errors that evaluate.py shows"
     )
-    exclude: str = Field(
-        "auto",
-        description="films left out of pretraining: a CSV with image and split columns (its test split is left out); "
-        "auto = labels.csv in data.path or the folder above; none = leave out nothing",
-    )
     seen_in_pretraining: Literal["stop", "report"] = Field(
         "stop", description="what to do when films or patients of the test split were met in pretraining"
     )
-    cache: str = Field("data/prepared", description="where folders of films are prepared, once, before the first run")
-    long_side: int = Field(
-        512, ge=16, description="longer side of a stored film in pixels; larger films are reduced, smaller ones kept"
-    )
-    bits: Literal[8, 16] = Field(8, description="bits a stored pixel keeps")
     val_fraction: Fraction = Field(
         0.2, description="share of patients for validation where the labels have no split column"
     )
@@ -47,9 +60,6 @@ class DataConfig(Config):
         0.2, description="share of patients for the test where the labels have no split column"
     )
     split_seed: int = Field(0, ge=0, description="seed of that split")
-    train_limit: int | None = Field(
-        None, ge=1, description="use at most this many training films, whole patients, drawn by seed"
-    )
 
 
 class AugmentConfig(Config):
@@ -172,7 +182,6 @@ class TrainingConfig(Config):
     workers: int = Field(2, ge=0, description="processes that read and augment, a rank")
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="how many of the newest are kept")
-    picture_every: int = Field(10, ge=1, description="epochs between pictures of reconstructions (pretraining)")
 
 
 class TrackingConfig(Config):
@@ -191,7 +200,6 @@ class RunConfig(Config):
     schema_version: Literal[1] = Field(SCHEMA_VERSION, description="version of this schema")
     output: str | None = Field(None, description="folder of the run; null = runs/<name of the YAML file>")
     seed: int = Field(0, ge=0, description="everything random follows from it")
-    data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
@@ -201,16 +209,19 @@ class RunConfig(Config):
 class PretrainConfig(RunConfig):
     """Settings of train.py: hide patches, rebuild them."""
 
+    data: UnlabelledDataConfig = UnlabelledDataConfig()
     input: InputConfig = InputConfig()
     encoder: EncoderConfig = EncoderConfig()
     masking: MaskingConfig = MaskingConfig()
     decoder: DecoderConfig = DecoderConfig()
     target: TargetConfig = TargetConfig()
+    picture_every: int = Field(10, ge=1, description="epochs between pictures of reconstructions")
 
 
 class FinetuneConfig(RunConfig):
     """Settings of finetune.py: a caries head behind an encoder, behind a masker."""
 
+    data: LabelledDataConfig = LabelledDataConfig()
     init: str | None = Field(
         None, description="run of train.py whose encoder is taken; null = start from scratch (or encoder.pretrained)"
     )

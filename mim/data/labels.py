@@ -13,7 +13,7 @@ from mim.errors import MimError
 
 logger = logging.getLogger(__name__)
 
-_NAMED = 3  # names a warning quotes
+_NAMED = 3  # rows a warning quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,8 @@ def attach_labels(
     found, missing, unlabelled = _match(table, target, finder)
     if missing:
         logger.warning(
-            "%s: %d rows name films that are not in the dataset (%s); they are absent or were skipped, see report.json",
+            "%s: %d rows name films that are not in the dataset (rows %s); they are absent or were skipped, see "
+            "report.json",
             *(table.path, len(missing), _quote(missing)),
         )
     if not found:
@@ -109,13 +110,13 @@ def attach_labels(
         split = parse_split(table, row) if has_split else None
         films.append(_label(dataset, number, row, classes.index(row.cells[target]), split, salt))
     _warn_of_unknown_patients(table, films)
-    return LabelledFilms(tuple(films), classes, target, table.path, has_split, unlabelled, tuple(missing))
+    return LabelledFilms(tuple(films), classes, target, table.path, has_split, unlabelled, tuple(missing.values()))
 
 
-def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, TableRow], list[str], int]:
-    """Find the labelled rows' films; also the names that match none, and the number of rows without a label."""
+def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, TableRow], dict[int, str], int]:
+    """Find the labelled rows' films; also the names that match none, by row, and the number of rows without a label."""
     found: dict[int, TableRow] = {}
-    missing: list[str] = []
+    missing: dict[int, str] = {}
     unlabelled = 0
     for row in table.rows:
         if not row.cells["image"]:
@@ -125,7 +126,7 @@ def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, Tab
             continue
         numbers = finder.find(row.cells["image"])
         if not numbers:
-            missing.append(row.cells["image"])
+            missing[row.line] = row.cells["image"]
         for number in numbers:
             _check_agreement(table.path, target, found.setdefault(number, row), row)
     return found, missing, unlabelled
@@ -182,5 +183,7 @@ def _warn_of_unknown_patients(table: Table, films: Sequence[LabelledFilm]) -> No
         )
 
 
-def _quote(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+def _quote(rows: Iterable[int]) -> str:
+    """The first rows; their names stay out of the logs, for files are often named after patients."""
+    numbers = [str(row) for row in rows]
+    return ", ".join(numbers[:_NAMED]) + (", ..." if len(numbers) > _NAMED else "")

@@ -37,8 +37,8 @@ class SeenFilms:
 def excluded_from_pretraining(dataset: PreparedDataset, source: Path, exclude: str, salt: bytes) -> set[int]:
     """Find the films that pretraining must not meet: those of the test split of a CSV.
 
-    A film is left out if a row of the test split names it, if its patient has such a row or such a film, or if it has
-    the same pixels as such a film.
+    A film is left out if a row of the test split names it; if its patient, by the header or by any row of the CSV, has
+    such a row or such a film; or if it has the same pixels as such a film.
 
     Args:
         dataset: The films.
@@ -63,6 +63,13 @@ def excluded_from_pretraining(dataset: PreparedDataset, source: Path, exclude: s
     named = {number for row in test for number in finder.find(row.cells["image"])}
     patients = {salted_hash(salt, row.cells["patient_id"]) for row in test if row.cells.get("patient_id")}
     patients |= {dataset.rows[number].patient_id for number in named} - {""}
+    others = [row for row in table.rows if row.cells.get("patient_id")]  # films of no header, or of other splits
+    named |= {
+        number
+        for row in others
+        if salted_hash(salt, row.cells["patient_id"]) in patients
+        for number in finder.find(row.cells["image"])
+    }
     contents = {dataset.rows[number].content for number in named}
     excluded = {
         number
@@ -77,7 +84,7 @@ def excluded_from_pretraining(dataset: PreparedDataset, source: Path, exclude: s
 
 
 def _find_table(dataset: PreparedDataset, source: Path) -> Table | None:
-    folders = [source, source.absolute().parent]
+    folders = [source, source.resolve().parent]
     if is_prepared(source):
         folders += [dataset.source, dataset.source.parent]
     for folder in folders:

@@ -34,6 +34,8 @@ class PatchMasker(nn.Module):
         halvings = int(math.log2(patch_size))
         if 2**halvings != patch_size:
             raise ValueError(f"the learned masker needs a patch size that is a power of two, not {patch_size}")
+        if width % 4:
+            raise ValueError(f"the learned masker's width must be a multiple of 4, not {width}")
         if not 0 < keep <= 1:
             raise ValueError(f"the share of cells to keep must lie in (0, 1], not {keep}")
         self.patch_size = patch_size

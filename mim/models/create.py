@@ -101,6 +101,8 @@ def _create_vit(
     backbone = _build_backbone(name, pretrained, given)
     if not isinstance(backbone, VisionTransformer) or not all(hasattr(block, "attn") for block in backbone.blocks):
         raise ValueError(f"cells cannot be hidden in a {type(backbone).__name__} by dropping tokens")
+    if not isinstance(backbone.patch_drop, nn.Identity):
+        raise ValueError("patch_drop_rate drops tokens behind the mask's back; masking.ratio is the way to hide more")
     cell = backbone.patch_embed.patch_size
     if cell[0] != cell[1]:
         raise ValueError(f"patches must be square, not {cell[0]}x{cell[1]}")

@@ -15,6 +15,7 @@ from mim.models.create import create_encoder
 from mim.models.encoder import Encoder, EncoderSpec
 
 FORMAT = 1
+FREE_ARGS = ("drop_path_rate", "drop_rate", "proj_drop_rate", "attn_drop_rate", "pos_drop_rate")  # hold no weights
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,14 @@ def load_encoder_weights(encoder: Encoder, folder: Path) -> LoadReport:
     exported = read_exported(folder)
     if exported.spec.name != encoder.spec.name:
         raise MimError(f"{folder}: holds a {exported.spec.name}, but the encoder asked for is a {encoder.spec.name}")
+    given, asked = exported.spec.timm_args, encoder.spec.timm_args
+    different = [key for key in sorted({*given, *asked}) if given.get(key) != asked.get(key) and key not in FREE_ARGS]
+    if different:
+        key = different[0]
+        raise MimError(
+            f"{folder}: its {exported.spec.name} is of another architecture: timm_args.{key} is {given.get(key)} there "
+            f"and {asked.get(key)} here; take the encoder settings of that run (encoder=null does)"
+        )
     path = folder / "encoder.safetensors"
     try:
         state = load_file(path)

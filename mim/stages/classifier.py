@@ -107,7 +107,7 @@ def build_masker(config: MaskerConfig, encoder: Encoder) -> nn.Module | None:
     try:
         return PatchMasker(encoder.patch_size, encoder.spec.in_chans, config.width, config.keep, config.temperature)
     except ValueError as error:
-        raise MimError(f"masker.kind=learned: {error}; masker.kind=threshold has no such need") from error
+        raise MimError(f"masker: {error}; masker.kind=threshold has no such need") from error
 
 
 def build_classifier(

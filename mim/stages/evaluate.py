@@ -157,7 +157,8 @@ def make_header(
 ) -> Header:
     """What the figures belong to, in hashes."""
     start = "the pretrained encoder" if finetuned.init and finetuned.init_weights else "fresh weights"
-    start = "published weights" if finetuned.encoder and finetuned.encoder.pretrained and not finetuned.init else start
+    if finetuned.encoder is not None and finetuned.encoder.pretrained and start == "fresh weights":
+        start = "published weights"
     return Header(
         target=f"{finetuned.data.target}: {description.classes[1]} against {description.classes[0]}",
         data=content_hash(films, [film.index for film in chosen])[:16],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from mim.config import DataConfig, FinetuneConfig, dump_config
+from mim.config import FinetuneConfig, LabelledDataConfig, dump_config
 from mim.data import (
     LabelledFilm,
     PreparedDataset,
@@ -62,7 +62,8 @@ def finetune(config: FinetuneConfig) -> Path:
     )
     weights = inverse_frequencies(splits) if config.class_weights else None
     task = build_classifier(config, encoder, meets, len(splits.classes), weights)
-    fabric = make_fabric(config.training)
+    # layers that timm builds and this task never asks, such as a classifier's, have no gradient
+    fabric = make_fabric(config.training, find_unused_parameters=True)
     with open_run(fabric, Path(str(config.output)), dump_config(config)) as folder:
         if (summary := folder.read_finished()) is not None:
             on_rank_zero(fabric, lambda: say_finished(folder, summary))
@@ -105,7 +106,7 @@ def finetune(config: FinetuneConfig) -> Path:
         return folder.path
 
 
-def labelled_films(data: DataConfig) -> tuple[PreparedDataset, Splits]:
+def labelled_films(data: LabelledDataConfig) -> tuple[PreparedDataset, Splits]:
     """Opens the films, joins their labels and divides them by patient.
 
     Raises:
@@ -179,7 +180,7 @@ class Validation:
 
     Args:
         dataset: the validation films.
-        config: batch size and workers are read.
+        config: the batch size is read.
     """
 
     def __init__(self, dataset: FilmDataset, config: FinetuneConfig) -> None:

@@ -46,7 +46,8 @@ def pretrain(config: PretrainConfig) -> Path:
     task = build_task(config)
     films = open_films(config.data)
     indices = choose_films(config, films)
-    fabric = make_fabric(config.training, find_unused_parameters=task.encoder.spec.hidden == "sparse")
+    # what pooling and classification need has no gradient here
+    fabric = make_fabric(config.training, find_unused_parameters=True)
     with open_run(fabric, Path(str(config.output)), dump_config(config)) as folder:
         if (summary := folder.read_finished()) is not None:
             on_rank_zero(fabric, lambda: say_finished(folder, summary))
@@ -171,7 +172,7 @@ class ReconstructionPictures:
         folder: RunFolder,
         plan: Plan,
     ) -> None:
-        self.every = config.training.picture_every
+        self.every = config.picture_every
         self.folder = folder.pictures
         self.last_step = plan.total_steps
         dataset = make_dataset(config, task, films, indices[:PICTURED_FILMS], training=False)

@@ -50,8 +50,8 @@ class MaskedImageModel(nn.Module):
         target = patchify(image, self.encoder.patch_size)
         if self.normalize_pixels:
             target = normalize_cells(target)[0]
-        hidden = (~visible).flatten(1).to(prediction.dtype)  # (B, N)
-        error = (prediction - target).square().mean(dim=-1)
+        hidden = (~visible).flatten(1).float()  # (B, N)
+        error = (prediction.float() - target.float()).square().mean(dim=-1)
         per_image = (error * hidden).sum(dim=1) / hidden.sum(dim=1).clamp(min=1)
         return {"loss": per_image.mean(), "prediction": prediction}
 

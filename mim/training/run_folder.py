@@ -3,6 +3,7 @@
 import fcntl
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,7 +78,7 @@ class RunFolder:
     def mark_finished(self, summary: Mapping[str, Any]) -> None:
         """Writes down that the run came to its end, with whatever sums it up."""
         try:
-            write_text_atomically(self.finished, json.dumps(summary, indent=2) + "\n")
+            write_text_atomically(self.finished, json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
         except OSError as error:
             raise MimError(
                 f"{self.finished}: could not be written, {reason(error)}; make room and start again"
@@ -157,6 +158,13 @@ def open_run(fabric: Fabric, path: Path, config_text: str) -> Iterator[RunFolder
         yield folder
     finally:
         folder.release()
+
+
+def _finite(value: Any) -> Any:
+    """Replaces what is not a finite number by null, which JSON knows."""
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -116,7 +116,7 @@ def test_the_last_word_wins_defaults_then_file_then_overrides(write):
         ("data.target=*caries", "data.target", "*caries"),
         ("data.target='tis", "data.target", "'tis"),
         ("data.path=films #2 [new]", "data.path", "films #2 [new]"),
-        ("data.exclude=none", "data.exclude", "none"),
+        ("data.cache=none", "data.cache", "none"),
         ("encoder.name=resnet18", "encoder.name", "resnet18"),
         ("encoder.timm_args.depth=6", "encoder.timm_args", {"depth": 6}),
         ("encoder.timm_args.a.b=[x, 1.5]", "encoder.timm_args", {"a": {"b": ["x", 1.5]}}),

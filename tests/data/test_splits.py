@@ -238,6 +238,12 @@ def test_films_of_a_test_patient_and_copies_of_test_films_are_left_out_too(films
     assert excluded(films, "by.csv") == ["00.png", "copy_of_00.png", "d0.dcm", "d1.dcm", "d2.dcm"]
     write_csv(films.source / "by.csv", ("image", "split", "patient_id"), ("absent.png", "test", "SAME"))
     assert excluded(films, str(films.source / "by.csv")) == ["d0.dcm", "d1.dcm", "d2.dcm"]
+    write_csv(
+        films.source / "by.csv",
+        ("image", "split", "patient_id"),
+        *(("03.png", "test", "P1"), ("04.png", "", "P1"), ("05.png", "train", "P1"), ("06.png", "train", "P2")),
+    )
+    assert excluded(films, "by.csv") == ["03.png", "04.png", "05.png"]
 
 
 def test_an_exclusion_that_cannot_be_read_stops(films: PreparedDataset, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,7 @@ from door_calls import PATIENCE, call, count_lines, losses, run, started, succee
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 STEPS = 60
-LONG = (f"training.max_steps={STEPS}", "training.checkpoint_every=3", "training.picture_every=1000")
+LONG = (f"training.max_steps={STEPS}", "training.checkpoint_every=3", "picture_every=1000")
 
 
 @contextmanager

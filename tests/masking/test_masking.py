@@ -14,6 +14,7 @@ from mim.masking import (
     hidden_count,
     random_visible_batch,
 )
+from mim.masking.mask import show_best_cells
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,7 +130,7 @@ def test_patch_masker_gates_in_training_and_decides_in_evaluation():
     first, second = masker(batch), masker(batch)
     assert first.gate is None
     assert torch.equal(first.visible, second.visible)
-    assert first.visible.flatten(1).any(1).all()
+    assert first.visible.flatten(1).sum(1).unique().tolist() == [round(0.4 * 96)]
 
 
 def test_patch_masker_learns_what_pays():
@@ -138,7 +139,7 @@ def test_patch_masker_learns_what_pays():
     masker = PatchMasker(patch_size=8, width=8, keep=0.25, temperature=0.5)
     optimizer = torch.optim.Adam(masker.parameters(), 1e-2)
     for _ in range(150):
-        wanted = torch.rand(32, 4, 4) < 0.25
+        wanted = (torch.rand(32, 16).argsort(1) < 4).view(32, 4, 4)
         image = torch.rand(32, 1, 32, 32) * 0.3
         image += 0.5 * wanted[:, None].repeat_interleave(8, 2).repeat_interleave(8, 3)
         mask = masker({"image": image})
@@ -150,7 +151,18 @@ def test_patch_masker_learns_what_pays():
     assert float((masker({"image": image}).visible == wanted).float().mean()) > 0.95
 
 
-@pytest.mark.parametrize("arguments", [{"patch_size": 12}, {"keep": 0.0}, {"keep": 1.5}])
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.floats(0.001, 1), st.integers(0, 99))
+def test_the_best_cells_are_shown_in_an_exact_number(batch, rows, columns, keep, seed):
+    scores = torch.randint(0, 4, (batch, rows, columns), generator=torch.Generator().manual_seed(seed)).float()
+    visible = show_best_cells(scores, keep)
+    count = max(round(keep * rows * columns), 1)
+    assert visible.flatten(1).sum(1).tolist() == [count] * batch
+    for own, shown in zip(scores, visible, strict=True):
+        assert shown.all() or own[shown].min() >= own[~shown].max()
+
+
+@pytest.mark.parametrize("arguments", [{"patch_size": 12}, {"width": 6}, {"keep": 0.0}, {"keep": 1.5}])
 def test_patch_masker_refuses_what_it_cannot_do(arguments):
     with pytest.raises(ValueError, match=r"must|needs"):
         PatchMasker(**arguments)

@@ -17,6 +17,7 @@ from mim.models import create_encoder
         ("seresnet50", {}, "mean"),
         ("swin_tiny_patch4_window7_224", {}, "choose a ViT, a ResNet or a ConvNeXt"),
         ("vit_tiny_patch16_224", {"no_such_argument": 1}, "no_such_argument"),
+        ("vit_tiny_patch16_224", {"patch_drop_rate": 0.5}, "patch_drop_rate"),
     ],
 )
 def test_what_cannot_be_hidden_is_refused_by_name_in_one_line(name, arguments, message):

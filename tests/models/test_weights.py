@@ -3,7 +3,7 @@ import json
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mim.errors import MimError
 from mim.models import create_encoder, export_encoder, load_encoder_weights, read_exported
@@ -48,8 +48,10 @@ def test_positions_are_resized_to_another_grid_and_it_is_said(tmp_path):
     ("name", "args", "message"),
     [
         ("vit_small_patch16_224", {"depth": 2}, "holds a vit_tiny_patch16_224"),
-        ("vit_tiny_patch16_224", {"depth": 3}, "missing"),
+        ("vit_tiny_patch16_224", {"depth": 3}, "another architecture: timm_args.depth is 2 there and 3 here"),
+        ("vit_tiny_patch16_224", {"depth": 1}, "another architecture"),
         ("vit_tiny_patch16_224", {"depth": 2, "embed_dim": 96}, "another architecture"),
+        ("vit_tiny_patch16_224", {"depth": 2, "num_heads": 6}, r"timm_args\.num_heads"),
     ],
 )
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path, name, args, message):
@@ -57,6 +59,14 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path, name, args, m
     with pytest.raises(MimError, match=message) as refused:
         load_encoder_weights(create_encoder(name, (32, 48), **args), tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
+    exported(tmp_path, depth=2)
+    other = create_encoder("vit_tiny_patch16_224", (32, 48), depth=1)
+    save_file(other.backbone.state_dict(), tmp_path / "encoder.safetensors")
+    with pytest.raises(MimError, match=r"blocks\.1.* is missing"):
+        load_encoder_weights(create_encoder("vit_tiny_patch16_224", (32, 48), depth=2), tmp_path)
 
 
 def test_broken_or_missing_exports_are_one_line(tmp_path):
