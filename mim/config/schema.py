@@ -200,6 +200,7 @@ class RunConfig(Config):
     schema_version: Literal[1] = Field(SCHEMA_VERSION, description="version of this schema")
     output: str | None = Field(None, description="folder of the run; null = runs/<name of the YAML file>")
     seed: int = Field(0, ge=0, description="everything random follows from it")
+    data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()

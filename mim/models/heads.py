@@ -28,9 +28,11 @@ class ClassificationHead(nn.Module):
         self.linear = nn.Linear(encoder.width, num_classes)
         self.place_norm = nn.LayerNorm(encoder.map_channels[-1])
         self.place_linear = nn.Linear(encoder.map_channels[-1], num_classes)
-        for layer in (self.linear, self.place_linear):
-            nn.init.trunc_normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+        nn.init.trunc_normal_(self.linear.weight, std=0.01)
+        # logits of about 1 from the start: smaller ones would make the smooth maximum a mean, which no lesion moves
+        nn.init.trunc_normal_(self.place_linear.weight, std=encoder.map_channels[-1] ** -0.5)
+        nn.init.zeros_(self.linear.bias)
+        nn.init.zeros_(self.place_linear.bias)
 
     def forward(self, features: Features, visible: Tensor | None = None) -> Tensor:
         """Classifies.

@@ -45,9 +45,9 @@ def test_one_batch_can_be_learnt(name):
     encoder = small(name, (64, 96))
     task = MaskedImageModel(encoder, create_decoder(encoder, width=48, depth=1, heads=3))
     batch = batch_for(encoder)
-    optimizer = torch.optim.AdamW(task.parameters(), 2e-3)
+    optimizer = torch.optim.AdamW(task.parameters(), 3e-3)
     losses = []
-    for _ in range(20):
+    for _ in range(50):
         loss = task(batch)["loss"]
         optimizer.zero_grad()
         loss.backward()
@@ -143,9 +143,9 @@ def test_a_classifier_with_a_learned_masker_learns_one_batch(name):
     batch = batch_for(encoder, 8)
     optimizer = torch.optim.AdamW(task.parameters(), 1e-3)
     losses = []
-    for step in range(16):
+    for step in range(40):
         torch.manual_seed(step)
-        task.set_progress(step / 16)
+        task.set_progress(step / 40)
         loss = task(batch)["loss"]
         optimizer.zero_grad()
         loss.backward()
