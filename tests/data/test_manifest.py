@@ -91,7 +91,7 @@ def test_rows_without_a_film_are_counted_and_named(films: PreparedDataset, caplo
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 1
     assert "2 rows" in warnings[0]
-    assert "broken.png, gone.png" in warnings[0]
+    assert "(rows 4, 5)" in warnings[0]
 
 
 def test_the_patient_is_that_of_the_csv_else_of_the_header_else_the_film_itself(

@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_architecture(
 ) -> None:
     error = call("finetune", *brief, *labelled, f"init={pretrained}", f"encoder={encoder}").error()
     assert str(pretrained) in error
-    assert ("holds a vit_tiny_patch16_224" if "small" in encoder else "weights of another architecture") in error
+    assert ("holds a vit_tiny_patch16_224" if "small" in encoder else "of another architecture") in error
 
 
 def test_init_that_is_a_run_of_fine_tuning(labelled: tuple[str, ...], brief: tuple[str, ...], tmp_path: Path) -> None:
