@@ -8,7 +8,7 @@ from door_calls import PATIENCE, call, count_lines, losses, run, started, succee
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 STEPS = 60
-LONG = (f"training.max_steps={STEPS}", "training.checkpoint_every=3", "picture_every=1000")
+LONG = (f"training.max_steps={STEPS}", "training.checkpoint_every=3")
 
 
 @contextmanager
@@ -26,8 +26,8 @@ def test_pretraining_that_was_killed_and_stopped_gives_the_same_losses(
     unlabelled: tuple[str, ...], tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    settings = (*unlabelled, *LONG, "training.workers=1", "tracking.tensorboard=true")
-    succeed("train", *unlabelled, *LONG, f"output={whole}")
+    settings = (*unlabelled, *LONG, "picture_every=1000", "training.workers=1", "tracking.tensorboard=true")
+    succeed("train", *unlabelled, *LONG, "picture_every=1000", f"output={whole}")
 
     with interrupted("train", broken, *settings, by=signal.SIGKILL, lines=7) as (status, _):
         assert status == -signal.SIGKILL
