@@ -1,6 +1,7 @@
 """No patient of the test is met before: what pretraining leaves out, and the check afterwards."""
 
 import csv
+import io
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from mim.data.privacy import salted_hash
 from mim.data.store import PreparedDataset, is_prepared
 from mim.data.tables import Table, parse_split, read_table
 from mim.errors import MimError
+from mim.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -113,12 +115,13 @@ def _read_exclusion(source: Path, exclude: str) -> Table:
 
 def save_seen(path: Path, dataset: PreparedDataset, indices: Iterable[int]) -> None:
     """Write seen.csv, the films that a pretraining run meets: patient_id, sha256, content, salt_check."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        for number in sorted(indices):
-            row = dataset.rows[number]
-            writer.writerow([row.patient_id, row.sha256, row.content, dataset.salt_check])
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for number in sorted(indices):
+        row = dataset.rows[number]
+        writer.writerow([row.patient_id, row.sha256, row.content, dataset.salt_check])
+    write_atomically(path, table.getvalue())
 
 
 def load_seen(path: Path) -> SeenFilms:

@@ -13,6 +13,7 @@ from mim.data.labels import LabelledFilm, LabelledFilms
 from mim.data.seed import derive_seed
 from mim.data.tables import Split, read_table
 from mim.errors import MimError
+from mim.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def limit_training(splits: Splits, limit: int | None, seed: int) -> Splits:
 def save_splits(path: Path, splits: Splits) -> str:
     """Write splits.csv (image_id, patient_id, split, label) and return its `split_hash`."""
     rows = _rows(splits)
-    path.write_text(_to_csv(rows), encoding="utf-8")
+    write_atomically(path, _to_csv(rows))
     return split_hash(rows)
 
 

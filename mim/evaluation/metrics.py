@@ -23,10 +23,10 @@ from typing import Any
 
 from mim.errors import MimError
 from mim.evaluation.figures import FIGURES, SPLIT_NAMES, SplitMetrics, measure_split
-from mim.evaluation.files import write_atomically
 from mim.evaluation.header import Header
 from mim.evaluation.predictions import Predictions
 from mim.evaluation.threshold import Threshold, choose_threshold
+from mim.files import write_atomically
 
 SCHEMA_VERSION = 1
 FEW_PATIENTS = 10

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mim.errors import MimError
-from mim.evaluation.files import write_atomically
+from mim.files import write_atomically
 
 COLUMNS = ("image_id", "patient_id", "split", "label", "score", "keep_rate")
 SPLITS = ("val", "test")

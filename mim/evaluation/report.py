@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mim.evaluation.curves import precision_recall_plot, roc_plot, score_histogram
 from mim.evaluation.figures import FIGURES, Figure
-from mim.evaluation.files import write_atomically
 from mim.evaluation.header import Header
 from mim.evaluation.metrics import Metrics
 from mim.evaluation.pictures import (
@@ -25,6 +24,7 @@ from mim.evaluation.pictures import (
     reconstruction_picture,
 )
 from mim.evaluation.predictions import Predictions
+from mim.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 NO_RECONSTRUCTIONS = "None are shown: no decoder from pretraining was given with this model."

@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from mim.errors import MimError
+from mim.files import write_atomically
 from mim.models.create import create_encoder
 from mim.models.encoder import Encoder, EncoderSpec
 
@@ -73,12 +74,7 @@ def export_encoder(folder: Path, encoder: Encoder, state: dict[str, Tensor], mea
         ("encoder.safetensors", save(weights, metadata={"format": "pt"})),
         ("encoder.json", f"{json.dumps(described, indent=2)}\n".encode()),
     ):
-        beside = folder / f".{name}.tmp"
-        try:
-            beside.write_bytes(content)
-            beside.replace(folder / name)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_atomically(folder / name, content)
 
 
 def read_exported(folder: Path) -> ExportedEncoder:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mim.config import EncoderConfig, FinetuneConfig, MaskerConfig
 from mim.errors import MimError
+from mim.files import write_atomically
 from mim.masking import PatchMasker, ThresholdMasker
 from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights, read_exported
 from mim.stages.common import NetworkInput, configured_encoder, logger, resolve_input
@@ -41,7 +42,7 @@ class TaskDescription:
 
     def save(self, folder: Path) -> None:
         """Writes task.json."""
-        (folder / DESCRIPTION).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n")
+        write_atomically(folder / DESCRIPTION, json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "TaskDescription":
@@ -104,6 +105,9 @@ def build_masker(config: MaskerConfig, encoder: Encoder) -> nn.Module | None:
         return None
     if config.kind == "threshold":
         return ThresholdMasker(config.threshold, config.score, config.direction, encoder.patch_size)
+    low, high = config.random_keep
+    if low > high:
+        raise MimError(f"masker.random_keep [{low}, {high}]: the smaller share comes first")
     try:
         return PatchMasker(encoder.patch_size, encoder.spec.in_chans, config.width, config.keep, config.temperature)
     except ValueError as error:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from mim.config import DataConfig, EncoderConfig, InputConfig, RunConfig
 from mim.data import PreparedDataset, open_or_prepare
 from mim.data.loader import FilmDataset, train_loader
 from mim.errors import MimError
-from mim.models import Encoder, create_encoder
-from mim.training import RunFolder
-from mim.training.files import reason
+from mim.files import reason
+from mim.models import Encoder, create_encoder, export_encoder
+from mim.tasks import MaskedClassifier, MaskedImageModel
+from mim.training import Outcome, RunFolder
 
 _SPOKEN_FOR = {"name", "image_size", "img_size", "in_chans", "hidden", "patch_size", "pretrained"}
 
@@ -153,6 +154,14 @@ def say_finished(folder: RunFolder, summary: dict[str, Any]) -> None:
     logger.info(
         "%s is finished (%s steps); give output=<another folder> for another run", folder.path, summary.get("steps")
     )
+
+
+def finish(folder: RunFolder, task: MaskedImageModel | MaskedClassifier, outcome: Outcome, *lines: str) -> None:
+    """Exports the encoder of a trained task, marks its run as finished and writes lines to standard output."""
+    with writing(folder.path / "encoder.safetensors"):
+        export_encoder(folder.path, task.encoder, task.encoder.backbone.state_dict(), task.mean, task.std)
+    folder.mark_finished(asdict(outcome))
+    write_lines(*lines)
 
 
 def write_lines(*lines: str) -> None:

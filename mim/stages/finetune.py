@@ -1,6 +1,5 @@
 """Fine-tuning: a classification head behind an encoder, behind a masker."""
 
-import dataclasses
 import math
 from collections import Counter
 from pathlib import Path
@@ -27,16 +26,15 @@ from mim.data.augment import evaluation_transform, train_transform
 from mim.data.boxes import read_boxes
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
-from mim.models import export_encoder
 from mim.stages.classifier import TaskDescription, build_classifier, first_encoder
 from mim.stages.common import (
     TrainBatches,
     content_hash,
+    finish,
     logger,
     open_films,
     say_finished,
     steps_per_epoch,
-    write_lines,
     writing,
 )
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
@@ -54,8 +52,6 @@ def finetune(config: FinetuneConfig) -> Path:
     """
     encoder, meets = first_encoder(config)
     films, everyone = labelled_films(config.data)
-    if config.data.boxes is not None:  # evaluate.py draws them: it must not be the first to find that they are wrong
-        read_boxes(films, Path(config.data.path), config.data.boxes)
     splits = limit_training(everyone, config.data.train_limit, config.seed)
     description = TaskDescription(
         encoder.spec, meets.mean, meets.std, splits.classes, split_hash(splits), count_met(config, films, splits)
@@ -75,7 +71,6 @@ def finetune(config: FinetuneConfig) -> Path:
                 description.save(folder.path)
             logger.info("%s", count_films(splits))
 
-        on_rank_zero(fabric, begin)
         per_epoch = steps_per_epoch(config, len(splits.train), fabric.world_size)
         plan = Plan.from_config(config.training, per_epoch)
         dataset = make_dataset(config, films, splits.train, encoder.image_size, training=True)
@@ -94,15 +89,9 @@ def finetune(config: FinetuneConfig) -> Path:
                 make_dataset(config, films, splits.val, encoder.image_size, training=False), config
             ),
             monitor=Monitor("val/auroc", since=masker_ready(config, plan)),
+            on_begin=begin,
         )
-
-        def finish() -> None:
-            with writing(folder.path / "encoder.safetensors"):
-                export_encoder(folder.path, task.encoder, task.encoder.backbone.state_dict(), task.mean, task.std)
-            folder.mark_finished(dataclasses.asdict(outcome))
-            write_lines(f"next: python evaluate.py {folder.path}")
-
-        on_rank_zero(fabric, finish)
+        on_rank_zero(fabric, lambda: finish(folder, task, outcome, f"next: python evaluate.py {folder.path}"))
         return folder.path
 
 
@@ -118,6 +107,8 @@ def labelled_films(data: LabelledDataConfig) -> tuple[PreparedDataset, Splits]:
     films = open_films(data)
     salt = dataset_salt(films, Path(data.cache))
     labelled = attach_labels(films, Path(data.path), data.labels, data.target, salt)
+    if data.boxes is not None:  # evaluate.py draws them: it must not be the first to find that they are wrong
+        read_boxes(films, Path(data.path), data.boxes)
     return films, split_films(
         labelled, val_fraction=data.val_fraction, test_fraction=data.test_fraction, seed=data.split_seed
     )

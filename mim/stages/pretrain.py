@@ -1,6 +1,5 @@
 """Pretraining: hide cells of unlabelled films, rebuild them, keep the encoder."""
 
-import dataclasses
 from pathlib import Path
 
 import torch
@@ -14,17 +13,17 @@ from mim.data.loader import FilmDataset
 from mim.errors import MimError
 from mim.evaluation import Reconstruction, reconstruction_picture
 from mim.masking import RandPatchMaskd
-from mim.models import create_decoder, export_encoder
+from mim.models import create_decoder
 from mim.stages.common import (
     TrainBatches,
     configured_encoder,
     content_hash,
+    finish,
     logger,
     open_films,
     resolve_input,
     say_finished,
     steps_per_epoch,
-    write_lines,
     writing,
 )
 from mim.tasks import MaskedImageModel
@@ -61,7 +60,6 @@ def pretrain(config: PretrainConfig) -> Path:
             with writing(folder.path / "seen.csv"):
                 save_seen(folder.path / "seen.csv", films, indices)
 
-        on_rank_zero(fabric, begin)
         outcome = train_task(
             fabric,
             task,
@@ -71,15 +69,11 @@ def pretrain(config: PretrainConfig) -> Path:
             steps_per_epoch=per_epoch,
             fingerprint={"films": content_hash(films, indices)},
             on_epoch_end=ReconstructionPictures(config, task, films, indices, folder, plan),
+            on_begin=begin,
         )
 
-        def finish() -> None:
-            with writing(folder.path / "encoder.safetensors"):
-                export_encoder(folder.path, task.encoder, task.encoder.backbone.state_dict(), task.mean, task.std)
-            folder.mark_finished(dataclasses.asdict(outcome))
-            write_lines(f"encoder: {folder.path / 'encoder.safetensors'}", f"use it: init={folder.path}")
-
-        on_rank_zero(fabric, finish)
+        say = (f"encoder: {folder.path / 'encoder.safetensors'}", f"use it: init={folder.path}")
+        on_rank_zero(fabric, lambda: finish(folder, task, outcome, *say))
         return folder.path
 
 

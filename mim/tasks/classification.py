@@ -103,7 +103,7 @@ class MaskedClassifier(nn.Module):
         image = (batch["image"] - self.mean) / self.std
         settings = self.mask_training
         warming_up = self.progress < settings.warmup
-        count = len(image) if warming_up else round(settings.random_share * len(image))
+        count = len(image) if warming_up else round_at_random(settings.random_share * len(image))
         mask = masker(batch)
         assert mask.gate is not None
         assert mask.scores is not None
@@ -132,3 +132,9 @@ class MaskedClassifier(nn.Module):
         return F.cross_entropy(
             logits.float(), label, weight=self.class_weights, label_smoothing=self.smoothing if self.training else 0.0
         )
+
+
+def round_at_random(value: float) -> int:
+    """Rounds so that the mean is the value itself: half a film is one film in every second batch."""
+    whole = int(value)
+    return whole if value == whole else whole + int(torch.rand(()).item() < value - whole)

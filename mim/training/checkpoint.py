@@ -14,7 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from mim.errors import MimError
-from mim.training.files import reason, write_atomically
+from mim.files import reason, write_atomically
 from mim.training.weights import Best
 
 CHECKPOINT_VERSION = 1

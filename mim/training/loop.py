@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +58,7 @@ def train_task(
     fingerprint: Mapping[str, str],
     on_epoch_end: EpochEnd | None = None,
     monitor: Monitor | None = None,
+    on_begin: Callable[[], object] | None = None,
 ) -> Outcome:
     """Trains a task to its end, from the newest checkpoint of its folder if there is one.
 
@@ -81,6 +82,8 @@ def train_task(
             (from 1) and the module whose weights count, in eval mode and without gradients. It gives figures to log.
             It must not talk to the other ranks, which wait for it.
         monitor: the one of these figures that says which weights are the best.
+        on_begin: called on rank 0 before the first step, once it is sure that the folder holds no run of other films:
+            the place to write down what the run is on.
 
     Returns:
         What the run came to.
@@ -93,7 +96,7 @@ def train_task(
     task = fabric.to_device(task)
     state = TrainingState(task, build_optimizer(task, config.optimizer), build_average(task, config.optimizer))
     run = _Run(fabric, config, folder, plan, state, dict(fingerprint), on_epoch_end, monitor)
-    return run.train(batches)
+    return run.train(batches, on_begin or (lambda: None))
 
 
 class _Run:
@@ -122,10 +125,11 @@ class _Run:
         self.tracker: Tracker | None = None
         self.began = time.monotonic()
 
-    def train(self, batches: Batches) -> Outcome:
+    def train(self, batches: Batches, on_begin: Callable[[], object]) -> Outcome:
         """Goes from where the run stands to its end."""
         state, plan = self.state, self.plan
         metrics_lines = self.resume()
+        on_rank_zero(self.fabric, on_begin)
         module, optimizer = self.fabric.setup(state.task, state.optimizer)
         self.began = time.monotonic() - state.seconds
         images, seconds = 0, 0.0

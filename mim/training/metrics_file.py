@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mim.errors import MimError
-from mim.training.files import reason, write_text_atomically
+from mim.files import reason, write_atomically
 
 
 class MetricsFile:
@@ -30,7 +30,7 @@ class MetricsFile:
         self.path = path
         try:
             kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= step][:lines]
-            write_text_atomically(path, "".join(f"{line}\n" for line in kept))
+            write_atomically(path, "".join(f"{line}\n" for line in kept))
             self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise self._failure(error) from error

@@ -13,8 +13,8 @@ import yaml
 from lightning_fabric import Fabric
 
 from mim.errors import MimError
+from mim.files import reason, write_atomically
 from mim.training.distributed import on_rank_zero
-from mim.training.files import reason, write_text_atomically
 
 # What may change between two starts of a run: none of it changes a weight.
 _FREE = (
@@ -78,7 +78,7 @@ class RunFolder:
     def mark_finished(self, summary: Mapping[str, Any]) -> None:
         """Writes down that the run came to its end, with whatever sums it up."""
         try:
-            write_text_atomically(self.finished, json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
+            write_atomically(self.finished, json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
         except OSError as error:
             raise MimError(
                 f"{self.finished}: could not be written, {reason(error)}; make room and start again"
@@ -103,14 +103,14 @@ class RunFolder:
             begun_with = self.config.read_text(encoding="utf-8")
             self._check_config(begun_with, config_text)
             if begun_with != config_text and not self.finished.is_file():
-                write_text_atomically(self.config, config_text)
+                write_atomically(self.config, config_text)
         else:
             others = sorted(entry.name for entry in self.path.iterdir() if not entry.name.startswith("."))
             if others:
                 raise MimError(
                     f"{self.path}: is not a run (it has {others[0]} and no config.yaml); give output=another folder"
                 )
-            write_text_atomically(self.config, config_text)
+            write_atomically(self.config, config_text)
         for folder in (self.pictures, self.checkpoints):
             folder.mkdir(exist_ok=True)
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from mim.config import RunConfig
 from mim.errors import MimError
-from mim.training.files import reason
+from mim.files import reason
 from mim.training.metrics_file import MetricsFile
 from mim.training.run_folder import RunFolder
 from mim.training.tensorboard_file import EventFile

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mim.errors import MimError
-from mim.training.files import write_text_atomically
+from mim.files import write_atomically
 from mim.training.signals import held_back
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class WandbRun:
 
 def _run_id(path: Path) -> str:
     if not path.is_file():
-        write_text_atomically(path, uuid.uuid4().hex[:12])
+        write_atomically(path, uuid.uuid4().hex[:12])
     return path.read_text(encoding="utf-8").strip()
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mim.errors import MimError
-from mim.training.files import reason, write_atomically
+from mim.files import reason, write_atomically
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def save_weights(path: Path, module: nn.Module, metadata: Mapping[str, str] | No
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in module.state_dict().items()}
     content = safetensors.torch.save(tensors, dict(metadata or {}))
     try:
-        write_atomically(path, lambda file: file.write(content))
+        write_atomically(path, content)
     except OSError as error:
         raise MimError(f"{path}: could not be written, {reason(error)}; make room and start again") from error
 

@@ -1,3 +1,4 @@
+import csv
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,3 +89,23 @@ def test_a_run_does_not_go_on_with_other_settings(unlabelled: tuple[str, ...], t
     error = call("train", *settings, "optimizer.lr=0.5").error()
     assert "optimizer.lr is 0.001 in this run and 0.5 now" in error
     assert "output=another folder" in error
+
+
+def test_a_run_does_not_go_on_with_other_labels_and_its_split_stays_as_it_was(
+    phantom: Path, unlabelled: tuple[str, ...], labelled: tuple[str, ...], tmp_path: Path
+) -> None:
+    brief = tuple(s for s in unlabelled if not s.startswith("decoder"))
+    labels = tmp_path / "labels.csv"
+    labels.write_bytes((phantom / "labelled" / "labels.csv").read_bytes())
+    settings = (*brief, *labelled, *LONG, f"data.labels={labels}")
+    with interrupted("finetune", tmp_path / "run", *settings, by=signal.SIGKILL, lines=7) as (status, _):
+        assert status == -signal.SIGKILL
+    kept = {name: (tmp_path / "run" / name).read_bytes() for name in ("splits.csv", "task.json")}
+    with labels.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with labels.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows[1:])
+    assert "put that back" in call("finetune", *settings, f"output={tmp_path / 'run'}").error()
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in kept} == kept

@@ -5,6 +5,7 @@ from mim.masking import PatchMasker, ThresholdMasker
 from mim.models import create_decoder, create_encoder
 from mim.models.targets import normalize_cells, patchify
 from mim.tasks import MaskedClassifier, MaskedImageModel, MaskTraining
+from mim.tasks.classification import round_at_random
 
 
 def small(name="vit_tiny_patch16_224", size=(32, 48), **args):
@@ -152,3 +153,12 @@ def test_a_classifier_with_a_learned_masker_learns_one_batch(name):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert sum(losses[-5:]) / 5 < 0.9 * losses[0]
+
+
+def test_half_a_film_meets_random_masks_in_every_second_batch():
+    torch.manual_seed(0)
+    assert {round_at_random(0.5) for _ in range(50)} == {0, 1}
+    assert sum(round_at_random(2.25) for _ in range(2000)) / 2000 == pytest.approx(2.25, abs=0.05)
+    state = torch.get_rng_state()
+    assert round_at_random(4.0) == 4
+    assert torch.equal(torch.get_rng_state(), state), "a whole number needs no chance"

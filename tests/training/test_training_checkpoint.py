@@ -8,9 +8,9 @@ from tiny_run import TinyTask
 from torch import nn
 
 from mim.errors import MimError
+from mim.files import write_atomically
 from mim.training import Best, load_weights, save_weights
 from mim.training.checkpoint import CheckpointStore, check_fingerprint
-from mim.training.files import write_atomically
 from mim.training.metrics_file import MetricsFile
 from mim.training.weights import is_better, read_best, save_best
 

@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
     """Writes a file beside its place, syncs it and renames it, so that no reader ever meets half of it.
 
     Args:
-        path: where the file goes; what was there is replaced.
-        write: given the open file.
+        path: where the file goes; what was there is replaced, and missing folders are made.
+        content: its bytes, its text (written as UTF-8 with the line ends it has), or what writes to the open file.
 
     Raises:
         OSError: it could not be written; what was at `path` is untouched and nothing is left beside it.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     try:
         with beside.open("wb") as file:
-            _write(file, write)
+            if callable(content):
+                _write(file, content)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
@@ -28,11 +32,6 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         beside.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Writes a UTF-8 text by `write_atomically`."""
-    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def reason(error: OSError) -> str:
