@@ -4,7 +4,8 @@
 
 For each seed the demo's pretraining and fine-tuning are run as their YAML files say, and that fine-tuning again with
 fresh weights. Both are scored on the same test patients, whom neither has met. The difference of AUROC is given with
-an interval over patients and seeds. Finished runs are kept, so a second start goes on where the first stopped.
+an interval over patients and seeds, and beside it the share of lesions that the masker let the classifier see. Finished
+runs are kept, so a second start goes on where the first stopped.
 """
 
 import argparse
@@ -18,13 +19,16 @@ import numpy as np
 import torch
 
 from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, door, load_config
+from mim.data import limit_training
+from mim.data.boxes import read_boxes
 from mim.data.phantom import PhantomSettings, write_phantom
 from mim.data.processes import available_cores
 from mim.errors import MimError
 from mim.evaluation import Difference, Predictions, difference_over_seeds
+from mim.stages.classifier import load_classifier
 from mim.stages.common import start_logging
-from mim.stages.evaluate import evaluate
-from mim.stages.finetune import finetune
+from mim.stages.evaluate import evaluate, open_finished, score_films
+from mim.stages.finetune import finetune, labelled_films, make_dataset
 from mim.stages.pretrain import pretrain
 
 ARMS = ("scratch", "pretrained")
@@ -56,9 +60,13 @@ def main() -> None:
     runs = {seed: {arm: train(options, seed, arm) for arm in ARMS} for seed in range(options.seeds)}
     tables = {seed: {arm: score(run) for arm, run in arms.items()} for seed, arms in runs.items()}
     first = tables[0]["scratch"]
+    for arms in tables.values():
+        for table in arms.values():
+            assert table.image_id == first.image_id, "the runs were scored on different films"
     pairs = [(tables[seed]["scratch"].score, tables[seed]["pretrained"].score) for seed in tables]
     difference = difference_over_seeds(first.label, first.patient_id, pairs)
-    report(options, tables, difference, time.monotonic() - began)
+    shown = {arm: [share_of_lesions_shown(runs[seed][arm]) for seed in runs] for arm in ARMS}
+    report(options, tables, difference, shown, time.monotonic() - began)
 
 
 def train(options: argparse.Namespace, seed: int, arm: str) -> Path:
@@ -95,8 +103,30 @@ def score(run: Path) -> Predictions:
     return Predictions.load(evaluate(EvaluateConfig(run=str(run))) / "predictions.csv").of("test")
 
 
+def share_of_lesions_shown(run: Path) -> float:
+    """Share of the lesions of the test films whose centre lies in a cell that the masker shows."""
+    config = EvaluateConfig(run=str(run))
+    _, finetuned, description = open_finished(config)
+    films, splits = labelled_films(finetuned.data)
+    test = limit_training(splits, finetuned.data.train_limit, finetuned.seed).test
+    dataset = make_dataset(finetuned, films, test, description.encoder.image_size, training=False)
+    visible = score_films(load_classifier(run, finetuned, description), dataset, config).visible  # (N, gh, gw)
+    boxes = read_boxes(films, Path(finetuned.data.path), str(finetuned.data.boxes))
+    rows, columns = visible.shape[1:]
+    shown = [
+        visible[number, int((top + bottom) / 2 * rows), int((left + right) / 2 * columns)]
+        for number, film in enumerate(test)
+        for left, top, right, bottom in boxes.get(film.index, [])
+    ]
+    return float(np.mean(shown))
+
+
 def report(
-    options: argparse.Namespace, tables: dict[int, dict[str, Predictions]], difference: Difference, seconds: float
+    options: argparse.Namespace,
+    tables: dict[int, dict[str, Predictions]],
+    difference: Difference,
+    shown: dict[str, list[float]],
+    seconds: float,
 ) -> None:
     """Prints the comparison and writes compare.json."""
     aurocs = {}
@@ -113,8 +143,15 @@ def report(
         f"difference {difference.value:+.3f} (95 % interval {difference.low:+.3f} to {difference.high:+.3f}; "
         f"{len(films)} test films of {len(set(films.patient_id))} patients, {len(tables)} seeds)"
     )
+    keep = float(np.mean([arms["pretrained"].keep_rate.mean() for arms in tables.values()]))
+    for arm, shares in shown.items():
+        print(
+            f"{arm}: lesions shown by the masker {', '.join(f'{share:.3f}' for share in shares)} (of cells {keep:.3f})"
+        )
     content = {
         "auroc": aurocs,
+        "lesions_shown": shown,
+        "cells_shown": keep,
         "difference": [difference.value, difference.low, difference.high],
         "test_films": len(films),
         "train_limit": options.train_limit,
