@@ -1,4 +1,5 @@
 import ast
+import contextlib
 import importlib.util
 import os
 import re
@@ -10,9 +11,12 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
-from pydicom.datadict import dictionary_description
+from pydicom.datadict import dictionary_description, keyword_for_tag
+from pydicom.pixels import get_decoder
+from pydicom.uid import AllTransferSyntaxes
 
 from mim.config import Config, EvaluateConfig, FinetuneConfig, PretrainConfig, list_settings, parse_door_arguments
+from mim.data import dicom_file, dicom_header
 from mim.data.dicom_header import FIELDS
 from mim.data.manifest import COLUMNS
 from mim.data.radiograph import Reason
@@ -156,6 +160,32 @@ def test_the_references_name_everything() -> None:
     assert [name for name in map(dictionary_description, FIELDS) if name not in films] == []
     assert [reason for reason in typing.get_args(Reason) if f"| `{reason}` |" not in films] == []
     assert [name for name in chain(COLUMNS, FIGURES) if f"`{name}`" not in folders] == []
+
+
+def tags_in(section: str) -> list[str]:
+    """The keywords of the DICOM tags in the first column of a table."""
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| (")]
+    tags = re.findall(r"\(([0-9A-F]{4}),([0-9A-F]{4})\)", " ".join(cells))
+    return [keyword_for_tag(int(group + element, 16)) for group, element in tags]
+
+
+def test_the_table_of_dicom_attributes_is_what_is_parsed() -> None:
+    films = (ROOT / "docs" / "reference" / "dicom.md").read_text()
+    data_set, _, rest = films.partition("Beside the data set, and inside its sequences:")
+    around = rest.partition("## ")[0]
+    assert sorted(tags_in(data_set)) == sorted(FIELDS)
+    in_sequences = ("LUTDescriptor", "LUTData", *dicom_header._FRAME_MACROS)
+    assert sorted(tags_in(around)) == sorted((*dicom_file._META_FIELDS, *in_sequences))
+
+
+def test_the_table_of_transfer_syntaxes_is_what_can_be_decoded() -> None:
+    films = (ROOT / "docs" / "reference" / "dicom.md").read_text()
+    decodable = []
+    for syntax in AllTransferSyntaxes:
+        with contextlib.suppress(NotImplementedError):
+            if get_decoder(syntax).is_available:
+                decodable.append(str(syntax))
+    assert sorted(re.findall(r"^\| (1\.2\.840[0-9.]+) \|", films, re.MULTILINE)) == sorted(decodable)
 
 
 def test_ci_does_what_the_readme_says_from_nothing() -> None:

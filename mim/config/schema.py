@@ -19,12 +19,20 @@ class Config(BaseModel):
 class DataConfig(Config):
     """Which films, and how they are stored."""
 
-    path: str = Field("", description="folder of films (DICOM, PNG, JPEG, TIFF), or a prepared dataset")
+    path: str = Field("", description="folder of films (DICOM, PNG, JPEG, TIFF, NIfTI), or a prepared dataset")
     cache: str = Field("data/prepared", description="where folders of films are prepared, once, before the first run")
     long_side: int = Field(
         512, ge=16, description="longer side of a stored film in pixels; larger films are reduced, smaller ones kept"
     )
     bits: Literal[8, 16] = Field(8, description="bits a stored pixel keeps")
+    voi: int = Field(
+        0,
+        ge=0,
+        description="which of several VOI LUTs and windows a DICOM is shown with; where there are fewer: the first",
+    )
+    color: Literal["skip", "gray"] = Field(
+        "skip", description="colour pictures: skip = leave them out, gray = read their luminance"
+    )
     train_limit: int | None = Field(
         None, ge=1, description="use at most this many training films, whole patients, drawn by seed"
     )

@@ -33,7 +33,7 @@ def build(files: Sequence[SourceFile], output: Path, options: DecodeOptions, wor
     Raises:
         MimError: Nothing is readable, or `output` cannot be written.
     """
-    stored = {"long_side": options.long_side, "bits": options.bits}
+    stored = {"long_side": options.long_side, "bits": options.bits, "voi": options.voi, "color": options.color}
     check = salt_check(options.salt)
     header = {
         "format": FORMAT_VERSION,
@@ -48,7 +48,7 @@ def build(files: Sequence[SourceFile], output: Path, options: DecodeOptions, wor
                 writer.discard()
                 raise MimError(
                     f"{options.root}: no film could be read: {_in_words(writer.skipped, len(files))}; "
-                    "data.path must hold DICOM, PNG, JPEG or TIFF radiographs"
+                    "data.path must hold DICOM, PNG, JPEG, TIFF or NIfTI radiographs"
                 )
             writer.finish(options.root, stored, check)
     except OSError as error:

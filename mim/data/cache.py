@@ -10,6 +10,7 @@ from mim.data.decode import DecodeOptions
 from mim.data.locking import locked
 from mim.data.privacy import load_salt, salt_check
 from mim.data.processes import refuse_unguarded_script
+from mim.data.radiograph_types import ColourPolicy
 from mim.data.scan import fingerprint, scan
 from mim.data.store import FORMAT_VERSION, PreparedDataset, is_prepared, part_of
 from mim.errors import MimError
@@ -25,6 +26,8 @@ def open_or_prepare(
     *,
     long_side: int,
     bits: Bits,
+    voi: int = 0,
+    color: ColourPolicy = "skip",
     workers: int | None = None,
     stall_seconds: float = STALL_SECONDS,
     poll_seconds: float = 1.0,
@@ -40,6 +43,8 @@ def open_or_prepare(
         cache: Where prepared datasets and their salt are kept.
         long_side: Longer side of a stored film in pixels.
         bits: Bits of a stored pixel.
+        voi: Which of several VOI LUTs and windows, see `mim.data.read_radiograph`.
+        color: What is done with colour pictures: "skip" or "gray".
         workers: Processes that decode; None = as many as there are cores.
         stall_seconds: How long a waiting rank bears that nothing changes.
         poll_seconds: How often a waiting rank looks.
@@ -54,10 +59,15 @@ def open_or_prepare(
                 "%s was prepared with long_side %d and %d bits: data.long_side %d and data.bits %d change nothing",
                 *(path, dataset.long_side, dataset.bits, long_side, bits),
             )
+        if (dataset.voi, dataset.color) != (voi, color):
+            logger.warning(
+                "%s was prepared with voi %d and color %s: data.voi %d and data.color %s change nothing",
+                *(path, dataset.voi, dataset.color, voi, color),
+            )
         return dataset
     files = scan(path, leave_out=[cache])
     salt = load_salt(cache)
-    key = fingerprint(files, FORMAT_VERSION, long_side, bits, salt_check(salt))
+    key = fingerprint(files, FORMAT_VERSION, long_side, bits, salt_check(salt), voi, color)
     output = cache.absolute() / f"{path.resolve().name}-{key[:12]}"
     if not is_prepared(output):
         if int(os.environ.get("RANK", "0")) > 0:
@@ -67,7 +77,8 @@ def open_or_prepare(
             with locked(lock_of(output)):
                 if not is_prepared(output):
                     logger.info("preparing %d files in %s", len(files), output)
-                    build(files, output, DecodeOptions(path.resolve(), long_side, bits, salt), workers)
+                    options = DecodeOptions(path.resolve(), long_side, bits, salt, voi, color)
+                    build(files, output, options, workers)
     return PreparedDataset.open(output)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mim.data.manifest import ManifestRow
 from mim.data.privacy import salted_hash
-from mim.data.radiograph import Radiograph, UnreadableRadiograph, count_frames, read_radiograph
+from mim.data.radiograph import ColourPolicy, Radiograph, UnreadableRadiograph, count_frames, read_radiograph
 from mim.data.store import Film, pixel_type
 
 _CONTENT_SIDE = 32
@@ -20,12 +20,14 @@ _CONTENT_SIDE = 32
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What decides how a file of `root` is stored."""
+    """What decides how a file of `root` is stored; `voi` and `color` as in `mim.data.read_radiograph`."""
 
     root: Path
     long_side: int
     bits: int
     salt: bytes
+    voi: int = 0
+    color: ColourPolicy = "skip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,9 @@ def decode_file(image: str, options: DecodeOptions) -> DecodedFile:
     while frame < frames:
         number = frame if frames > 1 else None
         try:
-            frames = count_frames(path) if frame == 0 else frames
-            row, film = _store(read_radiograph(path, frame), image, frame, options)
+            frames = count_frames(path, color=options.color) if frame == 0 else frames
+            radiograph = read_radiograph(path, frame, voi=options.voi, color=options.color)
+            row, film = _store(radiograph, image, frame, options)
             rows.append(row)
             films.append(film)
         except UnreadableRadiograph as error:

@@ -1,17 +1,15 @@
 """DICOM radiographs, rendered as they are meant to be shown."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
+from mim.data.dicom_colour import COLOURS, luminance, stored_as
 from mim.data.dicom_display import render
 from mim.data.dicom_file import PIXEL_DATA, DicomFile, PixelElement, object_name, open_dicom
 from mim.data.dicom_header import Header
 from mim.data.dicom_pixels import PixelFormat, decode_frame
-from mim.data.radiograph_types import Radiograph, RadiographMeta, UnreadableRadiograph, refuse_oversized
+from mim.data.radiograph_types import ColourPolicy, Radiograph, RadiographMeta, UnreadableRadiograph
+from mim.data.square_pixels import make_square
 
 # Objects with pixels that show no film: segmentation, label map, parametric map, dose.
 _NOT_FILMS = (
@@ -20,20 +18,20 @@ _NOT_FILMS = (
     "1.2.840.10008.5.1.4.1.1.30",
     "1.2.840.10008.5.1.4.1.1.481.2",
 )
-_COLOURS = ("RGB", "YBR", "PALETTE", "HSV", "ARGB", "CMYK", "XYB")
-_SQUARE_TOLERANCE = 0.01
 _WIDEST_ASPECT = 10.0
 
 
-def read_dicom(path: Path, frame: int = 0) -> Radiograph:
+def read_dicom(path: Path, frame: int = 0, *, voi: int = 0, color: ColourPolicy = "skip") -> Radiograph:
     """Read one frame through the grayscale stages of the standard.
 
     1. Decode: bits stored at the high bit, signed or not. Overlays are ignored.
     2. Modality LUT sequence, else rescale.
-    3. First VOI LUT, else first window with its function. Without either, see `mim.data.dicom_display.render`.
+    3. VOI LUT, or window with its function. Without either, see `mim.data.dicom_display.render`.
     4. MONOCHROME1 turned over, so that 1 is bright tissue; pixel padding to 0.
     5. Pixels that are not square (PixelSpacing, ImagerPixelSpacing or PixelAspectRatio off by more than 1 %) are
        made square by linear interpolation along the coarser axis.
+
+    Colour pictures have no grayscale stages: they are refused, or turned into their luminance.
 
     Where the header is silent, one sample a pixel and MONOCHROME2 are taken. Without file meta, the encoding is
     guessed among the uncompressed ones.
@@ -41,34 +39,43 @@ def read_dicom(path: Path, frame: int = 0) -> Radiograph:
     Args:
         path: The file, with or without preamble.
         frame: Zero-based.
+        voi: Which of several, counted from 0: the VOI LUTs in their order, then the windows in theirs. A frame that
+            offers fewer is shown with its first.
+        color: "skip" refuses colour pictures; "gray" reads their luminance.
 
     Raises:
         UnreadableRadiograph: With a `Reason`.
     """
     with open_dicom(path) as file:
-        pixels, pixel_format = _describe(file)
+        pixels, pixel_format = _describe(file, color)
         if not 0 <= frame < pixel_format.frames:
             detail = f"frame {frame} of {pixel_format.frames} (the first is 0)"
             raise UnreadableRadiograph(path, "frame-out-of-range", detail)
         header = file.header.for_frame(frame)
         spacing, aspect = _spacing(header)
         stored = decode_frame(file, pixels, pixel_format, frame)
-        shown, spacing = _square(path, render(stored, header, pixel_format), spacing, aspect)
+        in_colour = _photometric(header).startswith(COLOURS)
+        shown = luminance(stored, header, pixel_format) if in_colour else render(stored, header, pixel_format, voi)
+        shown, spacing = make_square(path, shown, spacing, aspect)
         return Radiograph(shown, _meta(header, pixel_format, spacing))
 
 
-def count_dicom_frames(path: Path) -> int:
+def count_dicom_frames(path: Path, *, color: ColourPolicy = "skip") -> int:
     """Return the number of frames that the header declares.
+
+    Args:
+        path: The file.
+        color: As in `read_dicom`.
 
     Raises:
         UnreadableRadiograph: With a `Reason`, where the header shows that none can be read.
     """
     with open_dicom(path) as file:
-        return _describe(file)[1].frames
+        return _describe(file, color)[1].frames
 
 
-def _describe(file: DicomFile) -> tuple[PixelElement, PixelFormat]:
-    """Return where the pixels are and how they are stored, or refuses what is no gray film."""
+def _describe(file: DicomFile, color: ColourPolicy) -> tuple[PixelElement, PixelFormat]:
+    """Return where the pixels are and how they are stored, or refuse what is no film."""
     path, header, name = file.header.path, file.header, object_name(file.sop_class)
     modality = header.text("Modality")
     if file.sop_class in _NOT_FILMS or modality in ("SEG", "RTDOSE"):
@@ -81,13 +88,22 @@ def _describe(file: DicomFile) -> tuple[PixelElement, PixelFormat]:
         raise UnreadableRadiograph(path, "unsupported-object", f"{name} has no pixels")
     if file.pixels.tag != PIXEL_DATA:
         raise UnreadableRadiograph(path, "unsupported-object", f"{name} with floating-point pixels")
-    photometric = header.text("PhotometricInterpretation") or "MONOCHROME2"
+    photometric = _photometric(header)
     samples = header.integer("SamplesPerPixel", 1)
-    if samples > 1 or photometric.startswith(_COLOURS):
-        raise UnreadableRadiograph(path, "colour", f"{name} with {samples} samples a pixel")
+    if samples > 1 or photometric.startswith(COLOURS):
+        known = color == "gray" and stored_as(photometric, samples) is not None
+        if not known:
+            raise UnreadableRadiograph(path, "colour", f"{name} with {samples} samples a pixel")
+        planar = header.integer("PlanarConfiguration", 0)
+        colour_space = stored_as(photometric, samples) or photometric
+        return file.pixels, replace(PixelFormat.of(header), samples=samples, colour_space=colour_space, planar=planar)
     if photometric not in ("MONOCHROME1", "MONOCHROME2") or samples < 1:
         header.refuse(f"unknown photometric interpretation, {samples} samples a pixel")
     return file.pixels, PixelFormat.of(header)
+
+
+def _photometric(header: Header) -> str:
+    return header.text("PhotometricInterpretation") or "MONOCHROME2"
 
 
 def _spacing(header: Header) -> tuple[tuple[float, float] | None, float]:
@@ -107,22 +123,6 @@ def _aspect(header: Header, vertical_horizontal: list[float]) -> float:
     if not 1 / _WIDEST_ASPECT <= aspect <= _WIDEST_ASPECT:
         header.refuse(f"pixels with an aspect ratio of {aspect:.3g}")
     return aspect
-
-
-def _square(
-    path: Path, pixels: NDArray[np.float32], spacing: tuple[float, float] | None, aspect: float
-) -> tuple[NDArray[np.float32], tuple[float, float] | None]:
-    """Resample to square pixels of the finer spacing, where height to width of a pixel is `aspect`."""
-    if abs(aspect - 1) <= _SQUARE_TOLERANCE:
-        return pixels, spacing
-    rows, columns = pixels.shape
-    if aspect > 1:
-        rows = round(rows * aspect)
-    else:
-        columns = round(columns / aspect)
-    refuse_oversized(path, rows, columns)
-    resampled: Any = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR)
-    return resampled, None if spacing is None else (min(spacing), min(spacing))
 
 
 def _meta(header: Header, pixel_format: PixelFormat, spacing: tuple[float, float] | None) -> RadiographMeta:

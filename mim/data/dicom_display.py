@@ -14,7 +14,7 @@ _PERCENTILES = (0.005, 0.995)
 _UNBOUNDED_MODALITIES = ("CT", "MR", "NM", "PT")
 
 
-def render(stored: NDArray[Any], header: Header, pixel_format: PixelFormat) -> NDArray[np.float32]:
+def render(stored: NDArray[Any], header: Header, pixel_format: PixelFormat, voi: int = 0) -> NDArray[np.float32]:
     """Take stored values through modality stage, VOI stage and MONOCHROME1, which come last to first as one table.
 
     Without a VOI LUT or window, black and white are the ends of the range that the stored bits have after the
@@ -28,6 +28,7 @@ def render(stored: NDArray[Any], header: Header, pixel_format: PixelFormat) -> N
         stored: (H, W) integers.
         header: Of the frame.
         pixel_format: Of the file.
+        voi: Which of several VOI LUTs and windows, see `mim.data.dicom_lut.voi_stage`.
 
     Returns:
         (H, W) in [0, 1].
@@ -45,19 +46,21 @@ def render(stored: NDArray[Any], header: Header, pixel_format: PixelFormat) -> N
     else:
         values, index = np.unique(stored, return_inverse=True)
     with np.errstate(all="ignore"):
-        table = _table(values, index, header, pixel_format)
+        table = _table(values, index, header, pixel_format, voi)
     if not np.isfinite(table).all():
         header.refuse("the grayscale stages overflow")
     return table[index.reshape(stored.shape)]
 
 
-def _table(values: NDArray[Any], index: NDArray[Any], header: Header, pixel_format: PixelFormat) -> NDArray[np.float32]:
+def _table(
+    values: NDArray[Any], index: NDArray[Any], header: Header, pixel_format: PixelFormat, choice: int
+) -> NDArray[np.float32]:
     """Return the display value of each of `values` (N,), of which the image holds those at `index`."""
     modality = modality_stage(header, pixel_format.lowest)
     lowest, highest = modality.output_range(pixel_format.lowest, pixel_format.highest)
     padding = _padding(values, header, pixel_format)
     inputs = modality(values.astype(np.float64))
-    voi = voi_stage(header, lowest)
+    voi = voi_stage(header, lowest, choice)
     if voi is not None:
         shown = voi(inputs)
     else:

@@ -1,6 +1,8 @@
 """The grayscale stages of DICOM (PS3.3 C.11.1, C.11.2): modality, values of interest, and their output range."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -129,7 +131,7 @@ def modality_stage(header: Header, lowest: int) -> ModalityStage:
     log_or_display = header.text("PixelIntensityRelationship") in ("LOG", "DISP")
     if log_or_display and header.text("Modality") in ("XA", "RF"):
         return Rescale()
-    table = _first_table(header, "ModalityLUTSequence", lowest)
+    table = next(_tables(header, "ModalityLUTSequence", lowest), None)
     if table is not None:
         return table
     slope, intercept = header.number("RescaleSlope"), header.number("RescaleIntercept")
@@ -138,8 +140,8 @@ def modality_stage(header: Header, lowest: int) -> ModalityStage:
     return Rescale(1.0 if slope is None else slope, intercept or 0.0)
 
 
-def voi_stage(header: Header, lowest: float) -> VoiStage | None:
-    """Return the first VOI LUT, else the first window, else None.
+def voi_stage(header: Header, lowest: float, choice: int = 0) -> VoiStage | None:
+    """Return one of the alternatives that the header offers: its VOI LUTs, then its windows; None if it has none.
 
     A LUT without descriptor or data, a window without its partner, and a width of 0 or less count as absent. An
     unknown VOI LUT Function counts as LINEAR.
@@ -147,29 +149,51 @@ def voi_stage(header: Header, lowest: float) -> VoiStage | None:
     Args:
         header: Of the frame.
         lowest: Smallest output of the modality stage.
+        choice: Which alternative, from 0. A header with fewer has its first taken.
 
     Raises:
         UnreadableRadiograph: "invalid-header": numbers that are none, a LUT shorter than it says.
     """
-    table = _first_table(header, "VOILUTSequence", lowest)
-    if table is not None:
-        return TableOfInterest(table)
-    centre, width = header.number("WindowCenter"), header.number("WindowWidth")
-    if centre is None or width is None or width <= 0:
+    stages = list(islice(_voi_alternatives(header, lowest), choice + 1))
+    if not stages:
         return None
+    return stages[choice] if choice < len(stages) else stages[0]
+
+
+def _voi_alternatives(header: Header, lowest: float) -> Iterator[VoiStage]:
+    for table in _tables(header, "VOILUTSequence", lowest):
+        yield TableOfInterest(table)
     function = (header.text("VOILUTFunction") or "LINEAR").upper()
-    return Window(centre, width, function if function in ("SIGMOID", "LINEAR_EXACT") else "LINEAR")
+    function = function if function in ("SIGMOID", "LINEAR_EXACT") else "LINEAR"
+    for centre, width in zip(header.numbers("WindowCenter"), header.numbers("WindowWidth"), strict=False):
+        if width > 0:
+            yield Window(centre, width, function)
 
 
-def _first_table(header: Header, sequence: str, lowest: float) -> LookupTable | None:
-    items = header.items(sequence)
-    if not items:
-        return None
-    descriptor, words = items[0].words("LUTDescriptor"), items[0].words("LUTData")
+def _tables(header: Header, sequence: str, lowest: float) -> Iterator[LookupTable]:
+    for item in header.items(sequence):
+        table = lookup_table(item, "LUTDescriptor", "LUTData", lowest)
+        if table is not None:
+            yield table
+
+
+def lookup_table(header: Header, descriptor_keyword: str, data_keyword: str, lowest: float) -> LookupTable | None:
+    """Return a LUT of 8- or 16-bit entries, or None where descriptor or data are absent.
+
+    Args:
+        header: The data set or sequence item that holds it.
+        descriptor_keyword: Of the number of entries (0 for 65536), the first input, and the bits of an entry.
+        data_keyword: Of the entries.
+        lowest: Smallest input that can occur.
+
+    Raises:
+        UnreadableRadiograph: "invalid-header": fewer entries than the descriptor says.
+    """
+    descriptor, words = header.words(descriptor_keyword), header.words(data_keyword)
     if len(descriptor) == 0 or len(words) == 0:
         return None
     if len(descriptor) != 3:
-        header.refuse(f"the LUT descriptor in {sequence} has {len(descriptor)} values instead of 3")
+        header.refuse(f"{descriptor_keyword} has {len(descriptor)} values instead of 3")
     count = int(descriptor[0]) or 1 << 16
     bits = int(descriptor[2])
     # The descriptor's sign is that of the LUT's input, whatever value representation it is written in.
@@ -177,7 +201,7 @@ def _first_table(header: Header, sequence: str, lowest: float) -> LookupTable | 
     if len(words) < count and bits <= 8 and 2 * len(words) >= count:
         words = words.astype("<u2").view(np.uint8).astype(np.uint16)  # two 8-bit entries to a word
     if len(words) < count:
-        header.refuse(f"the LUT in {sequence} has {len(words)} of its {count} entries")
+        header.refuse(f"{data_keyword} has {len(words)} of its {count} entries")
     entries = words[:count].astype(np.float64)
     return LookupTable(first, entries, _top(int(entries.max()), bits))
 

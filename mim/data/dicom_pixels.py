@@ -7,8 +7,16 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+from pydicom.uid import (
+    UID,
+    JPEG2000TransferSyntaxes,
+    JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
 
+from mim.data.dicom_extended import decode_extended_jpeg
 from mim.data.dicom_file import DicomFile, PixelElement
 from mim.data.dicom_header import Header
 from mim.data.radiograph_types import UnreadableRadiograph, refuse_oversized
@@ -33,7 +41,13 @@ _DECODE_ERRORS = (
 
 @dataclass(frozen=True)
 class PixelFormat:
-    """How one frame is stored (DICOM PS3.3 C.7.6.3, PS3.5 section 8.1)."""
+    """How one frame is stored (DICOM PS3.3 C.7.6.3, PS3.5 section 8.1).
+
+    Attributes:
+        samples: 1, or 3 for RGB and YBR.
+        colour_space: Photometric interpretation of the stored samples; palette indices count as MONOCHROME2.
+        planar: Planar Configuration, 1 where an uncompressed frame holds plane after plane.
+    """
 
     rows: int
     columns: int
@@ -42,6 +56,9 @@ class PixelFormat:
     bits_stored: int
     high_bit: int
     signed: bool
+    samples: int = 1
+    colour_space: str = "MONOCHROME2"
+    planar: int = 0
 
     @property
     def lowest(self) -> int:
@@ -83,7 +100,7 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
     """Decode one frame; of a multi-frame file no other is read.
 
     Returns:
-        (rows, columns), the stored integers without the unused bits of their container.
+        (rows, columns), the stored integers without the unused bits of their container; or (rows, columns, 3), RGB.
 
     Raises:
         UnreadableRadiograph: "truncated", "undecodable" or "invalid-header".
@@ -103,7 +120,11 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
         _check_native_length(file, pixels, pixel_format)
     file.stream.seek(pixels.offset)
     try:
-        decoded, _ = decoder.as_array(file.stream, **_decoder_options(file, pixels, pixel_format, frame))
+        if encoded is not None and _is_twelve_bit_jpeg(file.syntax, pixel_format):
+            size = (pixel_format.rows, pixel_format.columns)
+            decoded = decode_extended_jpeg(encoded, *size, pixel_format.bits_stored, signed=pixel_format.signed)
+        else:
+            decoded, _ = decoder.as_array(file.stream, **_decoder_options(file, pixels, pixel_format, frame))
     except _DECODE_ERRORS as error:
         # Decoders see the pixel element and numbers checked above only, so their texts cannot name a patient.
         cut_off = encoded is not None and _is_jpeg(file.syntax) and b"\xff\xd9" not in encoded[-64:]
@@ -118,13 +139,14 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
 def _decoder_options(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat, frame: int) -> dict[str, Any]:
     options: dict[str, Any] = {
         "index": frame,
-        "raw": True,
-        "decoding_plugin": _plugin(file.syntax),
+        "raw": pixel_format.samples == 1,
+        "decoding_plugin": _plugin(file.syntax, pixel_format),
         "rows": pixel_format.rows,
         "columns": pixel_format.columns,
         "number_of_frames": pixel_format.frames,
-        "samples_per_pixel": 1,
-        "photometric_interpretation": "MONOCHROME2",
+        "samples_per_pixel": pixel_format.samples,
+        "photometric_interpretation": pixel_format.colour_space,
+        "planar_configuration": pixel_format.planar,
         "bits_allocated": pixel_format.bits_allocated,
         "bits_stored": pixel_format.bits_stored,
         "pixel_representation": int(pixel_format.signed),
@@ -138,13 +160,19 @@ def _decoder_options(file: DicomFile, pixels: PixelElement, pixel_format: PixelF
     return options
 
 
-def _plugin(syntax: UID) -> str:
+def _plugin(syntax: UID, pixel_format: PixelFormat) -> str:
     """Return the decoder to use, or an empty string for whichever can."""
     if syntax in JPEG2000TransferSyntaxes:
         return "pylibjpeg"  # its OpenJPEG is newer than the one inside GDCM, and silent
     if syntax == RLELossless:
         return "pydicom"  # pylibjpeg-rle panics on broken segments, past any `except Exception`
+    if syntax in JPEGLSTransferSyntaxes and pixel_format.bits_stored in (6, 7):
+        return "pyjpegls"  # GDCM cannot
     return ""
+
+
+def _is_twelve_bit_jpeg(syntax: UID, pixel_format: PixelFormat) -> bool:
+    return syntax == JPEGExtended12Bit and pixel_format.bits_stored > 8 and pixel_format.samples == 1
 
 
 def _used_bits(stored: NDArray[Any], pixel_format: PixelFormat, *, in_place: bool) -> NDArray[Any]:
@@ -159,7 +187,9 @@ def _used_bits(stored: NDArray[Any], pixel_format: PixelFormat, *, in_place: boo
 
 
 def _check_native_length(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat) -> None:
-    frame_bits = pixel_format.rows * pixel_format.columns * pixel_format.bits_allocated
+    # 4:2:2 keeps two of the three samples of a pixel.
+    samples = 2 if pixel_format.colour_space == "YBR_FULL_422" else pixel_format.samples
+    frame_bits = pixel_format.rows * pixel_format.columns * samples * pixel_format.bits_allocated
     expected = -(-frame_bits * pixel_format.frames // 8)
     present = file.length - pixels.offset
     if pixels.length == _UNDEFINED_LENGTH:
@@ -229,11 +259,11 @@ def _check_codestream(file: DicomFile, encoded: bytes, pixel_format: PixelFormat
     size = _jpeg2000_size(encoded) if in_jpeg2000 else _jpeg_size(encoded)
     if size is None:
         raise UnreadableRadiograph(file.header.path, "undecodable", f"{file.syntax.name}: no codestream found")
-    if size != (pixel_format.rows, pixel_format.columns, 1):
+    if size != (pixel_format.rows, pixel_format.columns, pixel_format.samples):
         rows, columns, components = size
         file.header.refuse(
             f"the codestream has {rows} x {columns} pixels of {components} samples, "
-            f"the header {pixel_format.rows} x {pixel_format.columns} of 1"
+            f"the header {pixel_format.rows} x {pixel_format.columns} of {pixel_format.samples}"
         )
 
 

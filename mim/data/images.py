@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from mim.data.luminance import rec601
 from mim.data.radiograph_types import (
+    ColourPolicy,
     ImageFormat,
     Radiograph,
     RadiographMeta,
@@ -39,10 +42,11 @@ _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 _COLOUR_MODES = ("CMYK", "LAB", "HSV")
 
 
-def read_image(path: Path, kind: ImageFormat, frame: int = 0) -> Radiograph:
+def read_image(path: Path, kind: ImageFormat, frame: int = 0, *, color: ColourPolicy = "skip") -> Radiograph:
     """Read one page of a PNG, JPEG or TIFF file.
 
-    - Gray saved as RGB or palette is gray: channels may differ by 12 of 255, which is JPEG noise. More is colour.
+    - Gray saved as RGB or palette is gray: channels may differ by 12 of 255, which is JPEG noise. More is colour:
+      refused, or turned into its luminance (ITU-R BT.601).
     - Alpha is dropped, without blending. The EXIF orientation is applied. White-is-zero TIFFs are turned over.
     - 1 bit is 0 or 1; up to 8 bits are divided by 255.
     - 16 bits often hold fewer. They are divided by the top of the significant bits (PNG sBIT; TIFF BitsPerSample
@@ -54,6 +58,7 @@ def read_image(path: Path, kind: ImageFormat, frame: int = 0) -> Radiograph:
         path: The file.
         kind: "png", "jpeg" or "tiff", as its first bytes say.
         frame: Zero-based page of a TIFF; other files have one.
+        color: "skip" refuses colour pictures; "gray" reads their luminance.
 
     Raises:
         UnreadableRadiograph: With a `Reason`.
@@ -64,7 +69,7 @@ def read_image(path: Path, kind: ImageFormat, frame: int = 0) -> Radiograph:
             detail = f"frame {frame} of {frames} (the first is 0)"
             raise UnreadableRadiograph(path, "frame-out-of-range", detail)
         declared = _load(path, image, kind, frame)
-        samples, bits = _gray(path, image, declared)
+        samples, bits = _gray(path, image, declared, color)
         if _is_white_zero(image):
             samples = 1 - samples
         meta = RadiographMeta(kind, None, bits, frames, None, None, None, None)
@@ -126,19 +131,19 @@ def _load(path: Path, image: Image.Image, kind: ImageFormat, frame: int) -> int 
     narrowed = ";16" in repr(getattr(image, "tile", [])) and image.mode not in (*_SIXTEEN_BIT_MODES, "I")
     image.load()
     if narrowed:
-        _check_colour(path, np.asarray(image.convert("RGB")))
+        _refuse_colour(path, _spread(np.asarray(image.convert("RGB"))))
         raise UnreadableRadiograph(path, "undecodable", "16 bits in several channels: save it as 16-bit gray")
     ImageOps.exif_transpose(image, in_place=True)
     return declared
 
 
-def _gray(path: Path, image: Image.Image, declared: int | None) -> tuple[NDArray[np.float32], int]:
+def _gray(path: Path, image: Image.Image, declared: int | None, color: ColourPolicy) -> tuple[NDArray[np.float32], int]:
     """Return the pixels (H, W) in [0, 1] and the bits that they are taken to have."""
     if image.mode in _SIXTEEN_BIT_MODES or (image.mode == "I" and image.format == "PNG"):
         return _scale_sixteen_bits(np.asarray(image), declared)
     if image.mode in ("I", "F"):
         raise UnreadableRadiograph(path, "unsupported-object", "signed, 32-bit or floating-point samples")
-    if image.mode in _COLOUR_MODES:
+    if image.mode in _COLOUR_MODES and (color == "skip" or image.mode == "LAB"):
         raise UnreadableRadiograph(path, "colour", f"{image.mode} channels")
     if image.mode == "1":
         return np.asarray(image).astype(np.float32), 1
@@ -146,15 +151,25 @@ def _gray(path: Path, image: Image.Image, declared: int | None) -> tuple[NDArray
         gray = np.asarray(image if image.mode == "L" else image.getchannel(0))
         return gray.astype(np.float32) / np.float32(255), 8
     channels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    _check_colour(path, channels)
-    return channels.sum(axis=2, dtype=np.float32) / np.float32(3 * 255), 8
+    spread = _spread(channels)
+    if spread > _GRAY_TOLERANCE and color == "gray":
+        return rec601(channels, 255), 8
+    _refuse_colour(path, spread)
+    sums = sum(plane.astype(np.uint16) for plane in cv2.split(channels))
+    return np.asarray(sums, dtype=np.float32) / np.float32(3 * 255), 8
 
 
-def _check_colour(path: Path, channels: NDArray[np.uint8]) -> None:
-    """Refuse (H, W, 3) whose channels differ by more than JPEG noise."""
-    difference = int((channels.max(axis=2) - channels.min(axis=2)).max())
-    if difference > _GRAY_TOLERANCE:
-        raise UnreadableRadiograph(path, "colour", f"channels differ by {difference} of 255")
+def _spread(channels: NDArray[np.uint8]) -> int:
+    """Return by how much the channels of (H, W, 3) differ at most in a pixel."""
+    red, green, blue = cv2.split(channels)
+    highest, lowest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    return int(cv2.subtract(highest, lowest).max())
+
+
+def _refuse_colour(path: Path, spread: int) -> None:
+    """Refuse channels that differ by more than JPEG noise."""
+    if spread > _GRAY_TOLERANCE:
+        raise UnreadableRadiograph(path, "colour", f"channels differ by {spread} of 255")
 
 
 def _scale_sixteen_bits(samples: NDArray[Any], declared: int | None) -> tuple[NDArray[np.float32], int]:

@@ -10,6 +10,7 @@ from mim.data.build import Bits, build, lock_of
 from mim.data.decode import DecodeOptions
 from mim.data.locking import locked
 from mim.data.privacy import SALT_NAME, load_salt_file
+from mim.data.radiograph_types import ColourPolicy
 from mim.data.scan import scan
 from mim.data.store import PreparedDataset, part_of
 from mim.errors import MimError
@@ -18,7 +19,15 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(
-    source: Path, output: Path, *, long_side: int, bits: Bits, salt: bytes, workers: int | None = None
+    source: Path,
+    output: Path,
+    *,
+    long_side: int,
+    bits: Bits,
+    salt: bytes,
+    workers: int | None = None,
+    voi: int = 0,
+    color: ColourPolicy = "skip",
 ) -> PreparedDataset:
     """Read every file of a folder once and store its films for memory-mapped access.
 
@@ -31,6 +40,8 @@ def prepare(
         bits: Bits of a stored pixel.
         salt: What patient, study and image ids are hashed with (`mim.data.privacy.load_salt`).
         workers: Processes that decode; None = as many as there are cores.
+        voi: Which of several VOI LUTs and windows of a DICOM, see `mim.data.read_radiograph`.
+        color: What is done with colour pictures: "skip" or "gray".
 
     Raises:
         MimError: The folder is missing, empty or holds nothing readable; `output` exists, cannot be written, or is
@@ -42,7 +53,7 @@ def prepare(
     with locked(lock_of(output), wait=False) as held:
         if not held:
             raise MimError(f"{output} is being prepared by another process: wait for it, or choose another folder")
-        options = DecodeOptions(source.resolve(), long_side, bits, salt)
+        options = DecodeOptions(source.resolve(), long_side, bits, salt, voi, color)
         build(files, output, options, workers)
     return PreparedDataset.open(output)
 
@@ -51,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m mim.data.prepare",
-        description="Decode a folder of radiographs (DICOM, PNG, JPEG, TIFF) once, for memory-mapped access.",
+        description="Decode a folder of radiographs (DICOM, PNG, JPEG, TIFF, NIfTI) once, for memory-mapped access.",
     )
     parser.add_argument("source", type=Path, help="folder of films")
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
@@ -59,11 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="bits of a stored pixel (%(default)s)")
     parser.add_argument("--workers", type=int, help="processes that decode (all cores)")
     parser.add_argument("--salt-file", type=Path, help=f"secret that ids are hashed with ({SALT_NAME} beside --output)")
+    parser.add_argument(
+        "--voi", type=int, default=0, help="which of several VOI LUTs and windows, from 0 (%(default)s)"
+    )
+    parser.add_argument(
+        "--color", choices=("skip", "gray"), default="skip", help="colour pictures: leave out, or read as gray (skip)"
+    )
     options = parser.parse_args(arguments)
     if options.long_side < 16:
         parser.error("--long-side must be at least 16")
     if options.workers is not None and options.workers < 1:
         parser.error("--workers must be at least 1")
+    if options.voi < 0:
+        parser.error("--voi must be at least 0")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         salt = load_salt_file(options.salt_file or options.output.absolute().parent / SALT_NAME)
@@ -74,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bits=options.bits,
             salt=salt,
             workers=options.workers,
+            voi=options.voi,
+            color=options.color,
         )
     except MimError as error:
         logger.error("error: %s", error)

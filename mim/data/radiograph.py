@@ -1,12 +1,15 @@
 """The door to image files: any radiograph in, float32 in [0, 1] out."""
 
 from pathlib import Path
+from typing import get_args
 
 from mim.data.dicom import count_dicom_frames, read_dicom
 from mim.data.dicom_file import looks_like_dicom
 from mim.data.images import count_image_frames, read_image
+from mim.data.nifti import count_nifti_frames, looks_like_nifti, read_nifti
 from mim.data.radiograph_types import (
     MAX_PIXELS,
+    ColourPolicy,
     ImageFormat,
     Radiograph,
     RadiographMeta,
@@ -16,6 +19,7 @@ from mim.data.radiograph_types import (
 
 __all__ = [
     "MAX_PIXELS",
+    "ColourPolicy",
     "ImageFormat",
     "Radiograph",
     "RadiographMeta",
@@ -34,37 +38,52 @@ _SIGNATURES: tuple[tuple[bytes, ImageFormat], ...] = (
     (b"II+\x00", "tiff"),
     (b"MM\x00+", "tiff"),
 )
-_HEAD_LENGTH = 132
+_HEAD_LENGTH = 1024
 
 
-def read_radiograph(path: Path | str, frame: int = 0) -> Radiograph:
-    """Read one frame of a DICOM, PNG, JPEG or TIFF file as it is meant to be shown.
+def read_radiograph(path: Path | str, frame: int = 0, *, voi: int = 0, color: ColourPolicy = "skip") -> Radiograph:
+    """Read one frame of a DICOM, PNG, JPEG, TIFF or NIfTI file as it is meant to be shown.
 
-    See `mim.data.dicom.read_dicom` and `mim.data.images.read_image` for what is done to the pixels.
+    See `mim.data.dicom.read_dicom`, `mim.data.images.read_image` and `mim.data.nifti.read_nifti` for what is done to
+    the pixels.
 
     Args:
         path: The file; its extension plays no part.
         frame: Zero-based frame of a multi-frame DICOM or multi-page TIFF.
+        voi: Which of several VOI LUTs and windows of a DICOM, from 0: the LUTs first, then the windows. Where there
+            are fewer, the first.
+        color: "skip" refuses colour pictures; "gray" reads their luminance.
 
     Raises:
         UnreadableRadiograph: With a `Reason`, for anything that is not a readable radiograph.
+        ValueError: `voi` is negative, or `color` is neither of the two.
     """
+    if voi < 0 or color not in get_args(ColourPolicy):
+        raise ValueError(f"voi must be 0 or more and color skip or gray, not {voi} and {color}")
     path = Path(path)
     kind = file_format(path)
     if kind == "dicom":
-        return read_dicom(path, frame)
-    return read_image(path, kind, frame)
+        return read_dicom(path, frame, voi=voi, color=color)
+    if kind == "nifti":
+        return read_nifti(path, frame, color=color)
+    return read_image(path, kind, frame, color=color)
 
 
-def count_frames(path: Path | str) -> int:
+def count_frames(path: Path | str, *, color: ColourPolicy = "skip") -> int:
     """Return the number of frames, from the header alone.
+
+    Args:
+        path: The file.
+        color: As in `read_radiograph`.
 
     Raises:
         UnreadableRadiograph: With a `Reason`, where the header shows that no frame can be read.
     """
     path = Path(path)
     kind = file_format(path)
-    return count_dicom_frames(path) if kind == "dicom" else count_image_frames(path, kind)
+    if kind == "dicom":
+        return count_dicom_frames(path, color=color)
+    return count_nifti_frames(path, color=color) if kind == "nifti" else count_image_frames(path, kind)
 
 
 def file_format(path: Path | str) -> ImageFormat:
@@ -89,6 +108,8 @@ def file_format(path: Path | str) -> ImageFormat:
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
             return kind
+    if looks_like_nifti(head):
+        return "nifti"
     if looks_like_dicom(head):
         return "dicom"
-    raise UnreadableRadiograph(path, "not-an-image", "the content is neither DICOM nor PNG, JPEG or TIFF")
+    raise UnreadableRadiograph(path, "not-an-image", "the content is neither DICOM nor PNG, JPEG, TIFF or NIfTI")

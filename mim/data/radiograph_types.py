@@ -9,14 +9,17 @@ from numpy.typing import NDArray
 
 from mim.errors import MimError
 
-ImageFormat = Literal["dicom", "png", "jpeg", "tiff"]
+ImageFormat = Literal["dicom", "png", "jpeg", "tiff", "nifti"]
+
+ColourPolicy = Literal["skip", "gray"]
+"""What is done with a colour picture: refuse it, or read its luminance."""
 
 Reason = Literal[
     "missing",  # no such file, or it cannot be opened
     "empty",  # zero bytes
-    "not-an-image",  # the content is neither DICOM nor PNG, JPEG or TIFF
-    "unsupported-object",  # a DICOM object that is no radiograph (report, plan, segmentation, map), or float samples
-    "colour",  # RGB, YBR, palette or another colour image
+    "not-an-image",  # the content is neither DICOM nor PNG, JPEG, TIFF or NIfTI
+    "unsupported-object",  # no radiograph (report, plan, segmentation, map, volume), or samples of an unfit type
+    "colour",  # RGB, YBR, palette or another colour image, where `color` says to skip it or it cannot be converted
     "too-large",  # more pixels than MAX_PIXELS; refused before they are allocated
     "frame-out-of-range",  # the file holds fewer frames than asked for
     "invalid-header",  # a field that decides how the picture looks is absent, of a wrong type or contradicts others

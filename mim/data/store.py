@@ -51,6 +51,8 @@ class PreparedDataset:
         report: What `report.json` says: options, counts, skipped files.
         long_side: The longer side of a stored film is at most this many pixels.
         bits: Bits of a stored pixel, 8 or 16.
+        voi: Which of several VOI LUTs and windows the films are shown with.
+        color: What was done with colour pictures, "skip" or "gray".
         source: The folder the films came from (it need not exist any more).
         salt_check: Which salt made the hashed ids (see `mim.data.privacy.salt_check`).
     """
@@ -63,6 +65,8 @@ class PreparedDataset:
         self.report = report
         self.long_side = int(report["options"]["long_side"])
         self.bits = int(report["options"]["bits"])
+        self.voi = int(report["options"].get("voi", 0))
+        self.color = str(report["options"].get("color", "skip"))
         self.source = Path(report["source"])
         self.salt_check = str(report["salt_check"])
         self._index = index  # (N, 3): offset in bytes, height, width

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +70,7 @@ class StoreWriter:
         self._journal.flush()
         self._take(line)
 
-    def finish(self, source: Path, options: dict[str, int], salt_check: str) -> None:
+    def finish(self, source: Path, options: Mapping[str, int | str], salt_check: str) -> None:
         """Write manifest, index and report, and rename the folder."""
         hashes = Counter(row.sha256 for row in self.rows)
         report = {

@@ -54,9 +54,9 @@ def save(dataset, path):
     return path
 
 
-def reason_of(path, frame=0):
+def reason_of(path, frame=0, **options):
     with pytest.raises(UnreadableRadiograph) as caught:
-        read_radiograph(path, frame)
+        read_radiograph(path, frame, **options)
     message = str(caught.value)
     assert message.startswith(f"{path.name}: {caught.value.reason}: ")
     assert "\n" not in message

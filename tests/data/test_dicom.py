@@ -1,4 +1,6 @@
+import base64
 import pickle
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -6,14 +8,19 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_factory import FILM, LARGE_FILM, SECRET, make_dataset, make_lut, reason_of, save
+from dicom_matrix import LOSSLESS, LOSSY, dataset_in
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    HTJ2K,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
     RLELossless,
 )
 
@@ -24,8 +31,6 @@ UNREADABLE = {
     "ExplVR_BigEnd.dcm": "colour",
     "ExplVR_LitEndNoMeta.dcm": "unsupported-object",
     "HTJ2KLossless_08_RGB.dcm": "colour",
-    "JLSL_08_07_0_1F.dcm": "undecodable",  # JPEG-LS of 6 or 7 bits: neither GDCM nor OpenJPEG
-    "JPEG-lossy.dcm": "undecodable",  # JPEG Extended of 12 bits: likewise
     "MR_truncated.dcm": "truncated",
     "OT-PAL-8-face.dcm": "colour",
     "SC_rgb_16bit.dcm": "colour",
@@ -134,6 +139,81 @@ def test_compressed_frames(tmp_path, syntax):
     path = save(dataset, tmp_path / "film.dcm")
     assert count_frames(path) == 2
     np.testing.assert_allclose(read_radiograph(path, 1).pixels, LARGE_FILM[::-1] / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_a_broken_frame_costs_only_itself(tmp_path, syntax):
+    dataset = make_dataset(np.stack([LARGE_FILM, LARGE_FILM, LARGE_FILM[::-1]]))
+    dataset.compress(syntax, generate_instance_uid=False)
+    frames = list(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=3))
+    dataset.PixelData = encapsulate([frames[0], bytes(200), frames[2]])
+    path = save(dataset, tmp_path / "film.dcm")
+    np.testing.assert_allclose(read_radiograph(path, 2).pixels, LARGE_FILM[::-1] / 4095, atol=1e-6)
+    assert reason_of(path, 1) == "undecodable"
+
+
+def test_of_a_long_run_only_one_frame_is_read(tmp_path):
+    dataset = make_dataset(FILM)
+    dataset.NumberOfFrames = 1 + (1 << 30) // FILM.nbytes
+    path = save(dataset, tmp_path / "film.dcm")
+    with path.open("r+b") as file:  # a sparse file: pixels are the last element
+        start = path.stat().st_size - FILM.nbytes
+        file.seek(start - 4)
+        file.write((FILM.nbytes * dataset.NumberOfFrames).to_bytes(4, "little"))
+        file.truncate(start + FILM.nbytes * dataset.NumberOfFrames)
+        file.seek(start + FILM.nbytes * (dataset.NumberOfFrames - 1))
+        file.write(FILM.tobytes())
+    tracemalloc.start()
+    shown = read_radiograph(path, dataset.NumberOfFrames - 1).pixels
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+    np.testing.assert_allclose(shown, FILM / 4095, atol=1e-6)
+
+
+# A ramp that OpenJPH 0.26 encoded: no package that mim needs writes High-Throughput JPEG 2000.
+HTJ2K_RAMP = (
+    "/0//UQApQAAAAAAYAAAAEAAAAAAAAAAAAAAAGAAAABAAAAAAAAAAAAABBwEB/1AACAACAAAAAv9SAAwAAgABAAUEBEAB/1wAEyBIUFBQUFBQ"
+    "UFBQUFBQSEhI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAHgAAf+TwCXhAId0AMASgKoBB3QAwBJAEwD9J3MAkJAAQjQAwBNA"
+    "FQAs+4ALdABIBPkA5HdVAMATwBWARETYp8J1AKIQQojgAPYAAey4AMAq4BaIAAAA8/Cnp6dCeABu27Zt+/8QBJ79knv2Sey8AP/Z"
+)
+
+
+@pytest.mark.parametrize("syntax", [HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL])
+def test_high_throughput_jpeg_2000(tmp_path, syntax):
+    ramp = np.add.outer(np.arange(16) * 8, np.arange(24) * 5).astype(np.uint8)
+    dataset = make_dataset(ramp, 8)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([base64.b64decode(HTJ2K_RAMP)])
+    np.testing.assert_allclose(read_radiograph(save(dataset, tmp_path / "film.dcm")).pixels, ramp / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [6, 7])
+def test_jpeg_ls_of_few_bits(tmp_path, bits):
+    film = (np.arange(24 * 16, dtype=np.uint8) % (1 << bits)).reshape(16, 24)
+    dataset = make_dataset(film, bits)
+    dataset.compress(JPEGLSLossless, generate_instance_uid=False)
+    shown = read_radiograph(save(dataset, tmp_path / "film.dcm")).pixels
+    np.testing.assert_allclose(shown, film / ((1 << bits) - 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("syntax", [*LOSSLESS, *LOSSY])
+def test_a_codestream_cut_in_half_is_refused(tmp_path, syntax):
+    film = np.random.default_rng(0).integers(0, 256, (64, 96)).astype(np.uint8)
+    dataset = dataset_in(syntax, film, 8, tmp_path)
+    frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
+    for share in (0.5, 0.9):
+        dataset.PixelData = encapsulate([frame[: int(len(frame) * share)]])
+        reason = reason_of(save(dataset, tmp_path / "film.dcm"))
+        assert reason == ("undecodable" if syntax == "rle" else "truncated")  # RLE has no end that could be missing
+
+
+def test_twelve_bits_in_jpeg_extended_that_are_cut_or_broken(tmp_path):
+    dataset = dataset_in("jpeg-extended", LARGE_FILM, 12, tmp_path)
+    frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
+    dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
+    assert reason_of(save(dataset, tmp_path / "film.dcm")) in ("truncated", "undecodable")
+    dataset.PixelData = encapsulate([frame[:180] + bytes(60) + frame[240:]])
+    assert reason_of(save(dataset, tmp_path / "film.dcm")) in ("invalid-header", "undecodable")
 
 
 def test_frames_are_read_one_by_one(write):

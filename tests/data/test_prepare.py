@@ -11,6 +11,7 @@ import film_factory
 import numpy as np
 import pytest
 from film_factory import SALT, double_or_die, pattern, store_films, write_csv, write_dicom, write_png
+from pydicom import dcmread
 
 import mim.data.build
 from mim.data import PreparedDataset, dataset_salt, open_or_prepare
@@ -287,6 +288,37 @@ def test_a_script_without_a_guard_is_told_so(films: Path, tmp_path: Path) -> Non
     command = [sys.executable, str(script), str(films), str(tmp_path / "cache")]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
     assert done.stderr.rstrip().splitlines()[-1].startswith("mim.errors.MimError: worker processes die as they start")
+
+
+def test_another_choice_of_window_or_colour_prepares_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    films, cache = tmp_path / "films", tmp_path / "cache"
+    path = write_dicom(films / "one.dcm", pattern(60).astype(int) * 16)
+    dataset = dcmread(path)
+    dataset.WindowCenter, dataset.WindowWidth = [1000, 3000], [500, 500]
+    dataset.save_as(path)
+    write_png(films / "photo.png", np.stack([pattern(1), pattern(2), pattern(3)], axis=-1))
+    first = open_or_prepare(films, cache, long_side=64, bits=8, workers=1)
+    second = open_or_prepare(films, cache, long_side=64, bits=8, voi=1, workers=1)
+    third = open_or_prepare(films, cache, long_side=64, bits=8, voi=1, color="gray", workers=1)
+    assert len({first.path, second.path, third.path}) == 3
+    assert [(found.voi, found.color) for found in (first, second, third)] == [(0, "skip"), (1, "skip"), (1, "gray")]
+    assert (len(first), len(second), len(third)) == (1, 1, 2)
+    assert (first.image(0) != second.image(0)).any()
+    np.testing.assert_array_equal(second.image(0), third.image(0))
+    assert open_or_prepare(films, cache, long_side=64, bits=8, voi=1, workers=1).path == second.path
+    open_or_prepare(third.path, cache, long_side=64, bits=8)
+    assert "was prepared with voi 1 and color gray: data.voi 0 and data.color skip change nothing" in caplog.text
+
+
+def test_the_command_takes_window_and_colour(tmp_path: Path) -> None:
+    write_png(tmp_path / "films" / "photo.png", np.stack([pattern(1), pattern(2), pattern(3)], axis=-1))
+    command = [str(tmp_path / "films"), "--output", str(tmp_path / "out"), "--workers", "1"]
+    assert main(command) == 2
+    assert main([*command, "--color", "gray", "--voi", "1"]) == 0
+    options = json.loads((tmp_path / "out" / "report.json").read_text())["options"]
+    assert (options["voi"], options["color"]) == (1, "gray")
+    with pytest.raises(SystemExit):
+        main([*command, "--voi", "-1"])
 
 
 def test_a_rank_that_waits_in_vain_says_so(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
