@@ -11,7 +11,7 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, J
 
 from mim.data.dicom_file import DicomFile, PixelElement
 from mim.data.dicom_header import Header
-from mim.data.radiograph_types import UnreadableRadiograph, refuse_oversized
+from mim.data.radiograph_types import UnreadableRadiograph, refuse_bomb, refuse_oversized
 
 _CONTAINERS = (1, 8, 16, 32)
 _PLUGINS_FAILED = "Unable to decode as exceptions were raised by all available plugins:"
@@ -98,6 +98,7 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
     encoded = None
     if file.syntax.is_encapsulated:
         encoded = _encoded_frame(file, pixels, pixel_format, frame)
+        refuse_bomb(path, pixel_format.rows, pixel_format.columns, len(encoded))
         _check_codestream(file, encoded, pixel_format)
     else:
         _check_native_length(file, pixels, pixel_format)

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mim.data.build import Bits, build, lock_of
+from mim.data.build import FILE_LIMITS, Bits, build, lock_of
 from mim.data.decode import DecodeOptions
 from mim.data.locking import locked
 from mim.data.privacy import SALT_NAME, load_salt_file
+from mim.data.processes import Limits
 from mim.data.scan import scan
 from mim.data.store import PreparedDataset, part_of
 from mim.errors import MimError
@@ -18,7 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(
-    source: Path, output: Path, *, long_side: int, bits: Bits, salt: bytes, workers: int | None = None
+    source: Path,
+    output: Path,
+    *,
+    long_side: int,
+    bits: Bits,
+    salt: bytes,
+    workers: int | None = None,
+    limits: Limits = FILE_LIMITS,
 ) -> PreparedDataset:
     """Read every file of a folder once and store its films for memory-mapped access.
 
@@ -31,6 +39,7 @@ def prepare(
         bits: Bits of a stored pixel.
         salt: What patient, study and image ids are hashed with (`mim.data.privacy.load_salt`).
         workers: Processes that decode; None = as many as there are cores.
+        limits: What one file may take; one that takes more is skipped as "timeout" or "out-of-memory".
 
     Raises:
         MimError: The folder is missing, empty or holds nothing readable; `output` exists, cannot be written, or is
@@ -43,7 +52,7 @@ def prepare(
         if not held:
             raise MimError(f"{output} is being prepared by another process: wait for it, or choose another folder")
         options = DecodeOptions(source.resolve(), long_side, bits, salt)
-        build(files, output, options, workers)
+        build(files, output, options, workers, limits)
     return PreparedDataset.open(output)
 
 
@@ -58,12 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--long-side", type=int, default=512, help="longer side of a film in pixels (%(default)s)")
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="bits of a stored pixel (%(default)s)")
     parser.add_argument("--workers", type=int, help="processes that decode (all cores)")
+    parser.add_argument(
+        "--file-seconds", type=float, default=FILE_LIMITS.seconds, help="longest time for a file (%(default)g s)"
+    )
+    parser.add_argument("--file-memory", type=float, default=2.0, help="most memory for a file in GiB (%(default)g)")
     parser.add_argument("--salt-file", type=Path, help=f"secret that ids are hashed with ({SALT_NAME} beside --output)")
     options = parser.parse_args(arguments)
     if options.long_side < 16:
         parser.error("--long-side must be at least 16")
     if options.workers is not None and options.workers < 1:
         parser.error("--workers must be at least 1")
+    if not all(0 < limit < float("inf") for limit in (options.file_seconds, options.file_memory)):
+        parser.error("--file-seconds and --file-memory must be finite and above 0")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         salt = load_salt_file(options.salt_file or options.output.absolute().parent / SALT_NAME)
@@ -74,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bits=options.bits,
             salt=salt,
             workers=options.workers,
+            limits=Limits(options.file_seconds, round(options.file_memory * 2**30)),
         )
     except MimError as error:
         logger.error("error: %s", error)
