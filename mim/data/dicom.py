@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mim.data.dicom_display import render
 from mim.data.dicom_file import PIXEL_DATA, DicomFile, PixelElement, object_name, open_dicom
 from mim.data.dicom_header import Header
-from mim.data.dicom_pixels import PixelFormat, decode_frame
+from mim.data.dicom_pixels import PixelFormat, check_frames, decode_frame
 from mim.data.radiograph_types import Radiograph, RadiographMeta, UnreadableRadiograph, refuse_oversized
 
 # Objects with pixels that show no film: segmentation, label map, parametric map, dose.
@@ -58,13 +58,15 @@ def read_dicom(path: Path, frame: int = 0) -> Radiograph:
 
 
 def count_dicom_frames(path: Path) -> int:
-    """Return the number of frames that the header declares.
+    """Return the number of frames that the header declares and the file can hold.
 
     Raises:
         UnreadableRadiograph: With a `Reason`, where the header shows that none can be read.
     """
     with open_dicom(path) as file:
-        return _describe(file)[1].frames
+        pixels, pixel_format = _describe(file)
+        check_frames(file, pixels, pixel_format)
+        return pixel_format.frames
 
 
 def _describe(file: DicomFile) -> tuple[PixelElement, PixelFormat]:

@@ -116,6 +116,21 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
     return _used_bits(stored, pixel_format, in_place=encoded is not None)
 
 
+def check_frames(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat) -> None:
+    """Refuse a file that is too short for the frames that it declares, of which there may be billions.
+
+    Raises:
+        UnreadableRadiograph: "truncated", "undecodable" or "invalid-header".
+    """
+    if not file.syntax.is_transfer_syntax:
+        return  # decoding says so
+    if not file.syntax.is_encapsulated:
+        _check_native_length(file, pixels, pixel_format)
+    elif pixels.length == _UNDEFINED_LENGTH:
+        file.stream.seek(pixels.offset)
+        _check_fragments(file, pixel_format.frames)
+
+
 def _decoder_options(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat, frame: int) -> dict[str, Any]:
     options: dict[str, Any] = {
         "index": frame,

@@ -136,6 +136,7 @@ def _work(connection: Any, function: Callable[[Any], Any], memory: int | None) -
     if memory is not None:
         _limit_memory(memory)
     connection.send_bytes(b"ready")
+    _hush()
     while True:
         try:
             item = connection.recv()
@@ -149,6 +150,14 @@ def _work(connection: Any, function: Callable[[Any], Any], memory: int | None) -
         except Exception as error:
             answer = ForkingPickler.dumps((False, error))
         connection.send_bytes(answer)
+
+
+def _hush() -> None:
+    """Drop what native libraries print about broken files: it could quote them, and it tears the progress bar."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def _limit_memory(memory: int) -> None:

@@ -24,7 +24,7 @@ def do(job: str) -> str:
     elif kind == "hoard":
         hoard = []
         while True:
-            hoard.append(bytearray(4000))
+            hoard.append(bytearray(MEBIBYTE))
     elif kind == "segfault":
         ctypes.string_at(0)
     elif kind == "abort":
@@ -37,6 +37,9 @@ def do(job: str) -> str:
             os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "leak":
         _LEAKED.append(np.ones(int(argument) * MEBIBYTE, np.uint8))
+    elif kind == "print":
+        for stream in (1, 2):
+            os.write(stream, argument.encode())
     elif kind == "refuse":
         raise ValueError(f"no {argument}")
     elif kind == "large":

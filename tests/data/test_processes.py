@@ -8,11 +8,11 @@ from process_jobs import do, name_process
 
 from mim.data.processes import Limits, map_in_processes
 
-LIMITS = Limits(seconds=1.0, memory=256 << 20)
+LIMITS = Limits(seconds=2.0, memory=64 << 20)
 BAD = {
     "sleep:60": "timeout",
     "spin": "timeout",
-    "hold:400": "out-of-memory",
+    "hold:100": "out-of-memory",
     "hoard": "out-of-memory",
     "segfault": "crashed",
     "abort": "crashed",
@@ -21,9 +21,7 @@ BAD = {
 
 
 def run(jobs: list[str], *, workers: int = 2, limits: Limits | None = LIMITS) -> list[str]:
-    results = map_in_processes(
-        do, jobs, workers=workers, limits=limits, failed=lambda job, failure: f"{job} {failure}", preload=["cv2"]
-    )
+    results = map_in_processes(do, jobs, workers=workers, limits=limits, failed=lambda job, failure: f"{job} {failure}")
     return list(results)
 
 
@@ -36,24 +34,29 @@ def test_each_bad_item_costs_itself_whatever_stands_around_it(workers: int) -> N
     expected = [f"{job} {BAD[job]}" if job in BAD else job for job in jobs]
     started = time.monotonic()
     assert run(jobs, workers=workers) == expected
-    assert time.monotonic() - started < 40, "the sleeper was not waited for"
+    assert time.monotonic() - started < 50, "the sleeper was not waited for"
 
 
 def test_an_item_is_charged_with_its_own_time_only() -> None:
-    jobs = ["sleep:0.4"] * 12  # more than the limit for any process together
+    jobs = ["sleep:0.25"] * 12  # more than the limit for any process together
     assert run(jobs) == jobs
 
 
 def test_a_slow_consumer_is_nobodys_timeout() -> None:
-    results = map_in_processes(do, ["sleep:0.1"] * 5, workers=2, limits=Limits(seconds=0.5), failed=lambda *_: "failed")
+    results = map_in_processes(do, ["sleep:0.1"] * 3, workers=2, limits=Limits(seconds=1.0), failed=lambda *_: "failed")
     for result in results:
-        time.sleep(0.7)
+        time.sleep(1.3)
         assert result == "sleep:0.1"
 
 
 def test_memory_that_earlier_items_left_behind_is_not_charged() -> None:
-    jobs = ["leak:100", "leak:100", "hold:120", "leak:150", "hold:150", "hold:200"]
+    jobs = ["leak:25", "leak:25", "hold:30", "leak:37", "hold:37", "hold:50"]
     assert run(jobs, workers=1) == jobs
+
+
+def test_what_libraries_print_does_not_reach_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["print:name of a patient", "abort"]) == ["print:name of a patient", "abort crashed"]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_process_killed_from_outside_costs_nothing(tmp_path: Path) -> None:
@@ -62,7 +65,7 @@ def test_a_process_killed_from_outside_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_without_limits_an_item_may_take_what_it_needs() -> None:
-    assert run(["hold:400", "sleep:1.3"], limits=None) == ["hold:400", "sleep:1.3"]
+    assert run(["hold:100", "sleep:2.3"], limits=None) == ["hold:100", "sleep:2.3"]
 
 
 def test_results_larger_than_a_pipe_come_whole_and_in_order() -> None:
@@ -82,7 +85,8 @@ def test_items_are_taken_as_they_are_needed() -> None:
 
     def items() -> Iterator[str]:
         nonlocal taken
-        for taken in range(1, 10_000):
+        while True:
+            taken += 1
             yield "good"
 
     results = map_in_processes(do, items(), workers=2, failed=lambda *_: "failed")
