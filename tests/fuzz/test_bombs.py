@@ -14,6 +14,7 @@ from PIL import Image
 
 from mim.data.build import FILE_LIMITS, build
 from mim.data.decode import DecodedFile, DecodeOptions, decode_file, unreadable
+from mim.data.prepare import main
 from mim.data.processes import Limits, map_in_processes
 from mim.data.scan import scan
 from mim.data.store import PreparedDataset
@@ -128,3 +129,34 @@ def test_a_preparation_goes_on_past_files_that_take_too_much(
         "endless": ("timeout", "it took longer than 3 s (--file-seconds)"),
         "huge.png": ("out-of-memory", "it needed more than 0.0625 GiB (--file-memory)"),
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), FILE_LIMITS),
+        (("--file-seconds", "60", "--file-memory", "7.5"), Limits(60.0, 7680 << 20)),
+    ],
+)
+def test_limits_are_set_on_the_command_line(
+    arguments: tuple[str, ...], expected: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    (films / "film").write_bytes(drawn()["png gray"])
+    met = []
+
+    def watch(*given: object) -> None:
+        met.extend(item for item in given if isinstance(item, Limits))
+        build(*given)
+
+    monkeypatch.setattr("mim.data.prepare.build", watch)
+    assert main([str(films), "--output", str(tmp_path / "out"), "--workers", "1", *arguments]) == 0
+    assert met == [expected]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "inf", "nan"])
+def test_limits_must_be_numbers_above_0(value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--output", str(tmp_path / "out"), f"--file-memory={value}"])
+    assert "--file-seconds and --file-memory must be finite and above 0" in capsys.readouterr().err
