@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-compare test check format lock clean help
+.PHONY: demo demo-compare test fuzz check format lock clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -27,6 +27,9 @@ demo-compare: $(INSTALLED)  ## pretrained against from scratch, same network, sa
 
 test: $(INSTALLED)  ## the whole test suite
 	$(BIN)/python -m pytest
+
+fuzz: $(INSTALLED)  ## 20,000 broken and hostile files through the worker processes of the preparation (about 20 minutes)
+	$(BIN)/python -W ignore tests/fuzz/fuzz_run.py --inputs 20000 --seed 0
 
 check: $(INSTALLED)  ## ruff, mypy, import contracts, coverage
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from mim.data.decode import DecodedFile, DecodeOptions, Skipped, decode_file, unreadable
 from mim.data.privacy import salt_check
-from mim.data.processes import available_cores, map_in_processes
+from mim.data.processes import Failure, Limits, available_cores, map_in_processes
 from mim.data.scan import SourceFile, fingerprint
 from mim.data.store import FORMAT_VERSION, REPORT
 from mim.data.writer import StoreWriter, count_by_reason
@@ -21,14 +21,25 @@ logger = logging.getLogger(__name__)
 
 Bits = Literal[8, 16]
 
+FILE_LIMITS = Limits(seconds=10.0, memory=2 * 2**30)
+"""What the decoding of one file may take where nothing else is said."""
+
 
 def lock_of(output: Path) -> Path:
     """The file that a process locks while it prepares `output`."""
     return output.with_name(f".{output.name}.lock")
 
 
-def build(files: Sequence[SourceFile], output: Path, options: DecodeOptions, workers: int | None) -> None:
+def build(
+    files: Sequence[SourceFile],
+    output: Path,
+    options: DecodeOptions,
+    workers: int | None,
+    limits: Limits = FILE_LIMITS,
+) -> None:
     """Decode files into a new dataset; the caller holds the lock of `output`.
+
+    A file that takes more than `limits` is listed among the skipped ones.
 
     Raises:
         MimError: Nothing is readable, or `output` cannot be written.
@@ -43,7 +54,7 @@ def build(files: Sequence[SourceFile], output: Path, options: DecodeOptions, wor
     }
     try:
         with StoreWriter(output, header) as writer:
-            _decode_all(files[writer.files_done :], writer, options, workers, total=len(files))
+            _decode_all(files[writer.files_done :], writer, options, workers, limits, total=len(files))
             if not writer.rows:
                 writer.discard()
                 raise MimError(
@@ -58,14 +69,20 @@ def build(files: Sequence[SourceFile], output: Path, options: DecodeOptions, wor
 
 
 def _decode_all(
-    files: Sequence[SourceFile], writer: StoreWriter, options: DecodeOptions, workers: int | None, total: int
+    files: Sequence[SourceFile],
+    writer: StoreWriter,
+    options: DecodeOptions,
+    workers: int | None,
+    limits: Limits,
+    total: int,
 ) -> None:
     count = max(1, min(workers or available_cores(), len(files)))
     decoded = map_in_processes(
         partial(decode_file, options=options),
         (file.image for file in files),
         workers=count,
-        crashed=_crashed,
+        failed=partial(_failed, limits),
+        limits=limits,
         preload=["mim.data.decode"],
     )
     interval = 0.2 if sys.stderr.isatty() else 30.0
@@ -75,8 +92,13 @@ def _decode_all(
             bar.update()
 
 
-def _crashed(image: str) -> DecodedFile:
-    return unreadable(image, "crashed", "a decoder brought its process down")
+def _failed(limits: Limits, image: str, failure: Failure) -> DecodedFile:
+    details = {
+        "crashed": "a decoder brought its process down",
+        "timeout": f"it took longer than {limits.seconds:g} s (--file-seconds)",
+        "out-of-memory": f"it needed more than {(limits.memory or 0) / 2**30:g} GiB (--file-memory)",
+    }
+    return unreadable(image, failure, details[failure])
 
 
 def _in_words(skipped: Sequence[Skipped], files: int | None = None) -> str:

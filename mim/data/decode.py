@@ -1,5 +1,6 @@
 """One file to stored films: what a worker process of the preparation does."""
 
+import errno
 import hashlib
 import traceback
 from dataclasses import dataclass, replace
@@ -51,7 +52,11 @@ class DecodedFile:
 
 
 def decode_file(image: str, options: DecodeOptions) -> DecodedFile:
-    """Read all frames of a file; whatever is wrong with it ends up in `skipped`."""
+    """Read all frames of a file; whatever is wrong with it ends up in `skipped`.
+
+    Raises:
+        MemoryError: The process may not hold more memory.
+    """
     path = options.root / image
     if path.is_dir():
         return unreadable(image, "unreadable-folder", "the folder cannot be listed")
@@ -71,9 +76,15 @@ def decode_file(image: str, options: DecodeOptions) -> DecodedFile:
             films.append(film)
         except UnreadableRadiograph as error:
             skipped.append(Skipped(image, number, error.reason, error.detail))
+        except MemoryError:
+            raise
         except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError from error
             skipped.append(Skipped(image, number, "unreadable-file", error.strerror or ""))
         except Exception as error:
+            if isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem:
+                raise MemoryError from error
             skipped.append(Skipped(image, number, "unexpected-error", _describe(error)))
         frame += 1
     if len(skipped) == frames and len({item.reason for item in skipped}) == 1:

@@ -7,7 +7,7 @@ from mim.data.dicom_colour import COLOURS, luminance, stored_as
 from mim.data.dicom_display import render
 from mim.data.dicom_file import PIXEL_DATA, DicomFile, PixelElement, object_name, open_dicom
 from mim.data.dicom_header import Header
-from mim.data.dicom_pixels import PixelFormat, decode_frame
+from mim.data.dicom_pixels import PixelFormat, check_frames, decode_frame
 from mim.data.radiograph_types import ColourPolicy, Radiograph, RadiographMeta, UnreadableRadiograph
 from mim.data.square_pixels import make_square
 
@@ -61,7 +61,7 @@ def read_dicom(path: Path, frame: int = 0, *, voi: int = 0, color: ColourPolicy 
 
 
 def count_dicom_frames(path: Path, *, color: ColourPolicy = "skip") -> int:
-    """Return the number of frames that the header declares.
+    """Return the number of frames that the header declares and the file can hold.
 
     Args:
         path: The file.
@@ -71,7 +71,9 @@ def count_dicom_frames(path: Path, *, color: ColourPolicy = "skip") -> int:
         UnreadableRadiograph: With a `Reason`, where the header shows that none can be read.
     """
     with open_dicom(path) as file:
-        return _describe(file, color)[1].frames
+        pixels, pixel_format = _describe(file, color)
+        check_frames(file, pixels, pixel_format)
+        return pixel_format.frames
 
 
 def _describe(file: DicomFile, color: ColourPolicy) -> tuple[PixelElement, PixelFormat]:

@@ -32,6 +32,8 @@ _PIXEL_TAGS = frozenset({PIXEL_DATA, 0x7FE00008, 0x7FE00009})
 _LONG_VRS = frozenset({b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN"})
 _META_FIELDS = ("TransferSyntaxUID", "MediaStorageSOPClassUID")
 _INFLATED_LIMIT = 1 << 29
+_HARMLESS = 1 << 26
+_INFLATED_RATIO = 100  # films deflate to a half or a tenth; zeros to a thousandth
 
 
 @dataclass(frozen=True)
@@ -184,12 +186,14 @@ def _guess_syntax(file: BinaryIO) -> UID:
 
 def _inflate(path: Path, file: BinaryIO) -> bytes:
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+    deflated = file.read()
+    limit = min(_INFLATED_LIMIT, max(_HARMLESS, _INFLATED_RATIO * len(deflated)))
     try:
-        data = decompressor.decompress(file.read(), _INFLATED_LIMIT)
+        data = decompressor.decompress(deflated, limit)
     except zlib.error:
         raise UnreadableRadiograph(path, "undecodable", "the deflated data set is broken") from None
     if decompressor.unconsumed_tail:
-        raise UnreadableRadiograph(path, "too-large", f"inflates to more than {_INFLATED_LIMIT:,} bytes")
+        raise UnreadableRadiograph(path, "too-large", f"{len(deflated):,} bytes inflate to more than {limit:,}")
     if not decompressor.eof:
         raise UnreadableRadiograph(path, "truncated", "the deflated data set ends early")
     return data

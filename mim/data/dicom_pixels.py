@@ -19,7 +19,7 @@ from pydicom.uid import (
 from mim.data.dicom_extended import decode_extended_jpeg
 from mim.data.dicom_file import DicomFile, PixelElement
 from mim.data.dicom_header import Header
-from mim.data.radiograph_types import UnreadableRadiograph, refuse_oversized
+from mim.data.radiograph_types import UnreadableRadiograph, refuse_bomb, refuse_oversized
 
 _CONTAINERS = (1, 8, 16, 32)
 _PLUGINS_FAILED = "Unable to decode as exceptions were raised by all available plugins:"
@@ -115,6 +115,7 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
     encoded = None
     if file.syntax.is_encapsulated:
         encoded = _encoded_frame(file, pixels, pixel_format, frame)
+        refuse_bomb(path, pixel_format.rows, pixel_format.columns, len(encoded))
         _check_codestream(file, encoded, pixel_format)
     else:
         _check_native_length(file, pixels, pixel_format)
@@ -134,6 +135,21 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
     if file.syntax in JPEG2000TransferSyntaxes or file.syntax in JPEGLSTransferSyntaxes:
         return stored  # their codestreams know their own precision
     return _used_bits(stored, pixel_format, in_place=encoded is not None)
+
+
+def check_frames(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat) -> None:
+    """Refuse a file that is too short for the frames that it declares, of which there may be billions.
+
+    Raises:
+        UnreadableRadiograph: "truncated", "undecodable" or "invalid-header".
+    """
+    if not file.syntax.is_transfer_syntax:
+        return  # decoding says so
+    if not file.syntax.is_encapsulated:
+        _check_native_length(file, pixels, pixel_format)
+    elif pixels.length == _UNDEFINED_LENGTH:
+        file.stream.seek(pixels.offset)
+        _check_fragments(file, pixel_format.frames)
 
 
 def _decoder_options(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat, frame: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from mim.data.radiograph_types import (
     Radiograph,
     RadiographMeta,
     UnreadableRadiograph,
+    refuse_bomb,
     refuse_oversized,
 )
 
@@ -95,7 +96,7 @@ def _open(path: Path, kind: ImageFormat) -> Iterator[Image.Image]:
             with path.open("rb") as file, Image.open(file, formats=[kind.upper()]) as image:
                 if image.format != kind.upper():
                     raise UnreadableRadiograph(path, "not-an-image", f"{image.format} holds several pictures")
-                refuse_oversized(path, image.height, image.width)
+                _refuse_size(path, image)
                 yield image
         except Image.DecompressionBombError:
             raise UnreadableRadiograph(path, "too-large", "more pixels than Pillow lets pass") from None
@@ -111,6 +112,11 @@ def _open(path: Path, kind: ImageFormat) -> Iterator[Image.Image]:
             raise UnreadableRadiograph(path, "truncated" if cut_off else "undecodable", detail) from None
 
 
+def _refuse_size(path: Path, image: Image.Image) -> None:
+    refuse_oversized(path, image.height, image.width)
+    refuse_bomb(path, image.height, image.width, path.stat().st_size)
+
+
 def _count(image: Image.Image, kind: ImageFormat) -> int:
     # Frames of an animated PNG are no further films.
     return int(getattr(image, "n_frames", 1)) if kind == "tiff" else 1
@@ -120,7 +126,7 @@ def _load(path: Path, image: Image.Image, kind: ImageFormat, frame: int) -> int 
     """Decode a page in place, upright, and return the significant bits that the file declares."""
     if frame:
         image.seek(frame)
-        refuse_oversized(path, image.height, image.width)
+        _refuse_size(path, image)
     declared = None
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiff_strips(path, image)

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mim.data.build import Bits, build, lock_of
+from mim.data.build import FILE_LIMITS, Bits, build, lock_of
 from mim.data.decode import DecodeOptions
 from mim.data.locking import locked
 from mim.data.privacy import SALT_NAME, load_salt_file
+from mim.data.processes import Limits
 from mim.data.radiograph_types import ColourPolicy
 from mim.data.scan import scan
 from mim.data.store import PreparedDataset, part_of
@@ -28,6 +29,7 @@ def prepare(
     workers: int | None = None,
     voi: int = 0,
     color: ColourPolicy = "skip",
+    limits: Limits = FILE_LIMITS,
 ) -> PreparedDataset:
     """Read every file of a folder once and store its films for memory-mapped access.
 
@@ -42,6 +44,7 @@ def prepare(
         workers: Processes that decode; None = as many as there are cores.
         voi: Which of several VOI LUTs and windows of a DICOM, see `mim.data.read_radiograph`.
         color: What is done with colour pictures: "skip" or "gray".
+        limits: What one file may take; one that takes more is skipped as "timeout" or "out-of-memory".
 
     Raises:
         MimError: The folder is missing, empty or holds nothing readable; `output` exists, cannot be written, or is
@@ -54,7 +57,7 @@ def prepare(
         if not held:
             raise MimError(f"{output} is being prepared by another process: wait for it, or choose another folder")
         options = DecodeOptions(source.resolve(), long_side, bits, salt, voi, color)
-        build(files, output, options, workers)
+        build(files, output, options, workers, limits)
     return PreparedDataset.open(output)
 
 
@@ -69,6 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--long-side", type=int, default=512, help="longer side of a film in pixels (%(default)s)")
     parser.add_argument("--bits", type=int, choices=(8, 16), default=8, help="bits of a stored pixel (%(default)s)")
     parser.add_argument("--workers", type=int, help="processes that decode (all cores)")
+    parser.add_argument(
+        "--file-seconds", type=float, default=FILE_LIMITS.seconds, help="longest time for a file (%(default)g s)"
+    )
+    parser.add_argument("--file-memory", type=float, default=2.0, help="most memory for a file in GiB (%(default)g)")
     parser.add_argument("--salt-file", type=Path, help=f"secret that ids are hashed with ({SALT_NAME} beside --output)")
     parser.add_argument(
         "--voi", type=int, default=0, help="which of several VOI LUTs and windows, from 0 (%(default)s)"
@@ -83,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--workers must be at least 1")
     if options.voi < 0:
         parser.error("--voi must be at least 0")
+    if not all(0 < limit < float("inf") for limit in (options.file_seconds, options.file_memory)):
+        parser.error("--file-seconds and --file-memory must be finite and above 0")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         salt = load_salt_file(options.salt_file or options.output.absolute().parent / SALT_NAME)
@@ -95,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             workers=options.workers,
             voi=options.voi,
             color=options.color,
+            limits=Limits(options.file_seconds, round(options.file_memory * 2**30)),
         )
     except MimError as error:
         logger.error("error: %s", error)

@@ -1,24 +1,20 @@
-"""Work spread over processes, in order, that outlives a process which a native library brings down."""
+"""Work spread over processes, in order, that outlives an item which crashes, hangs or devours memory."""
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.context import BaseContext
-from typing import TypeVar
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Any, Generic
 
-import cv2
-
+from mim.data.worker import Context, Failure, Item, Limits, Result, Task, Worker
 from mim.errors import MimError
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+__all__ = ["Failure", "Limits", "available_cores", "map_in_processes", "refuse_unguarded_script"]
 
 _WINDOW = 4  # items a process may run ahead of the slowest one; bounds the results that wait in memory
+_AT_HAND = 2  # items a process is given at once, so that it need not wait for its parent between two
 _GUARD = 'a script that prepares films must be a file that guards its call with if __name__ == "__main__"'
 
 
@@ -42,106 +38,129 @@ def map_in_processes(
     items: Iterable[Item],
     *,
     workers: int,
-    crashed: Callable[[Item], Result],
+    failed: Callable[[Item, Failure], Result],
+    limits: Limits | None = None,
     preload: Sequence[str] = (),
 ) -> Iterator[Result]:
     """Apply a function to items in worker processes and yield the results in the order of the items.
 
-    When a process dies, the items under way are tried again one by one in a process of their own; that finds the
-    guilty one, and the others lose nothing.
+    An item that crashes its process, takes too long or needs too much memory costs itself and nothing else: the
+    process is replaced, and what it had been given besides goes to the next one. A crash or want of memory in a
+    process that has worked before may be the fault of what came before, so the verdict is that of a new process.
 
     Args:
-        function: A function of a module (it is sent by name); what it raises is raised here.
-        items: What to apply it to.
+        function: A function of a module (it is sent by name); what it raises is raised here, except `MemoryError`.
+        items: What to apply it to. They wait in pipes, so they should be small.
         workers: How many processes.
-        crashed: Gives the result of an item that brings its process down.
+        failed: Gives the result of an item that could not be finished.
+        limits: What one item may take; none where absent.
         preload: Modules to import once for all processes, where the system can.
 
     Raises:
         MimError: Worker processes cannot be started at all.
     """
-    waiting = iter(items)
-    pending: deque[tuple[Item, Future[Result]]] = deque()
-    context = _context(preload)
-    pool = _new_pool(workers, context)
+    crew = _Crew(function, workers, limits or Limits(), _context(preload))
+    waiting = enumerate(items)
+    answers: dict[int, _Answer] = {}
+    oldest = given = 0
     try:
         while True:
-            for item in waiting:
-                pending.append((item, _submit(pool, function, item)))
-                if len(pending) >= _WINDOW * workers:
-                    break
-            if not pending:
+            while given - oldest < _WINDOW * workers and (numbered := next(waiting, None)) is not None:
+                crew.queue.append(Task(*numbered))
+                given += 1
+            if oldest == given:
                 return
-            try:
-                result = pending[0][1].result()
-            except BrokenProcessPool:
-                pool.shutdown(wait=True, cancel_futures=True)
-                yield from _retry(function, pending, crashed, context)
-                pending.clear()
-                pool = _new_pool(workers, context)
-            else:
-                pending.popleft()
-                yield result
+            answers.update((answer.task.number, answer) for answer in crew.work())
+            while (answer := answers.pop(oldest, None)) is not None:
+                oldest += 1
+                if answer.error is not None:
+                    raise answer.error
+                yield answer.result if answer.failure is None else failed(answer.task.item, answer.failure)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        crew.stop()
 
 
-def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-    try:
-        return pool.submit(function, item)
-    except BrokenProcessPool as error:
-        failed: Future[Result] = Future()
-        failed.set_exception(error)
-        return failed
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    task: Task[Any]
+    result: Any = None
+    error: BaseException | None = None
+    failure: Failure | None = None
 
 
-def _retry(
-    function: Callable[[Item], Result],
-    pending: Iterable[tuple[Item, Future[Result]]],
-    crashed: Callable[[Item], Result],
-    context: BaseContext,
-) -> Iterator[Result]:
-    pool = _new_pool(1, context)
-    try:
-        for item, future in pending:
-            if future.done() and not future.cancelled() and future.exception() is None:
-                yield future.result()
-                continue
-            try:
-                pool.submit(os.getpid).result()
-            except BrokenProcessPool as error:
-                raise MimError(f"worker processes die as they start: {_GUARD}, and needs memory for them") from error
-            try:
-                result = pool.submit(function, item).result()
-            except BrokenProcessPool:
-                pool.shutdown(wait=True)
-                pool = _new_pool(1, context)
-                result = crashed(item)
-            yield result
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+class _Crew(Generic[Item, Result]):
+    """The worker processes, started as there is work for them, and the queue that they take it from."""
+
+    def __init__(self, function: Callable[[Item], Result], size: int, limits: Limits, context: Context) -> None:
+        self.queue: deque[Task[Item]] = deque()
+        self._function, self._limits, self._context = function, limits, context
+        self._size = size
+        self._workers: list[Worker[Item, Result]] = []
+
+    def work(self) -> Iterator[_Answer]:
+        """Hand out what is queued, wait for something to happen, and yield what came of it."""
+        self._hand_out()
+        times = [left for worker in self._workers if (left := worker.seconds_left) is not None]
+        talking = wait([worker.connection for worker in self._workers], min(times, default=None))
+        for worker in list(self._workers):
+            if worker.connection in talking:
+                yield from self._listen(worker)
+            elif worker.seconds_left == 0 and not worker.connection.poll():
+                self._replace(worker, blamed=True)
+                yield _Answer(worker.tasks[0], failure="timeout")
+
+    def stop(self) -> None:
+        """End all processes."""
+        while self._workers:
+            self._workers.pop().stop()
+
+    def _hand_out(self) -> None:
+        while self.queue:
+            idlest = min(self._workers, key=lambda worker: len(worker.tasks), default=None)
+            if (idlest is None or idlest.tasks) and len(self._workers) < self._size:
+                idlest = self._start()
+            if idlest is None or len(idlest.tasks) >= _AT_HAND:
+                return
+            idlest.give([self.queue.popleft()])
+
+    def _listen(self, worker: Worker[Item, Result]) -> Iterator[_Answer]:
+        task = worker.tasks[0] if worker.tasks else None
+        failure: Failure
+        try:
+            message = worker.receive()
+        except EOFError:
+            if not worker.ready:
+                raise MimError(f"worker processes die as they start: {_GUARD}, and needs memory for them") from None
+            failure = "crashed"
+        except MemoryError:
+            failure = "out-of-memory"
+        else:
+            if message is not None and task is not None:
+                succeeded, value = message
+                yield _Answer(task, value) if succeeded else _Answer(task, error=value)
+            return
+        blamed = worker.answered == 0
+        self._replace(worker, blamed=blamed)
+        if blamed and task is not None:
+            yield _Answer(task, failure=failure)
+
+    def _replace(self, worker: Worker[Item, Result], *, blamed: bool) -> None:
+        """End a process; a new one goes on with its tasks, without the one under way if that is to blame."""
+        worker.stop()
+        self._workers.remove(worker)
+        left = list(worker.tasks)[1 if blamed else 0 :]
+        if left:
+            self._start().give(left)
+
+    def _start(self) -> Worker[Item, Result]:
+        worker = Worker(self._function, self._limits, self._context)
+        self._workers.append(worker)
+        return worker
 
 
-def _context(preload: Sequence[str]) -> BaseContext:
+def _context(preload: Sequence[str]) -> Context:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", *preload])
+    context.set_forkserver_preload(["__main__", "mim.data.worker", *preload])
     return context
-
-
-def _new_pool(workers: int, context: BaseContext) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, context, initializer=_start_worker)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops its workers
-    cv2.setNumThreads(1)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # the parent was killed: nobody waits for this process any more

@@ -20,7 +20,7 @@ Reason = Literal[
     "not-an-image",  # the content is neither DICOM nor PNG, JPEG, TIFF or NIfTI
     "unsupported-object",  # no radiograph (report, plan, segmentation, map, volume), or samples of an unfit type
     "colour",  # RGB, YBR, palette or another colour image, where `color` says to skip it or it cannot be converted
-    "too-large",  # more pixels than MAX_PIXELS; refused before they are allocated
+    "too-large",  # more pixels than MAX_PIXELS, or a decompression bomb; refused before they are allocated
     "frame-out-of-range",  # the file holds fewer frames than asked for
     "invalid-header",  # a field that decides how the picture looks is absent, of a wrong type or contradicts others
     "truncated",  # the file ends before its pixels do
@@ -30,6 +30,8 @@ Reason = Literal[
 MAX_PIXELS = 200_000_000
 """The largest frame (rows x columns) that is read; anything above is refused before its pixels are allocated."""
 
+_BOMB_PIXELS = 1 << 24  # fewer do no harm
+_BOMB_PIXELS_PER_BYTE = 1000
 _DETAIL_LENGTH = 160
 
 
@@ -104,3 +106,22 @@ def refuse_oversized(path: Path, rows: int, columns: int) -> None:
     """
     if rows * columns > MAX_PIXELS:
         raise UnreadableRadiograph(path, "too-large", f"{rows} x {columns} pixels exceed {MAX_PIXELS:,}")
+
+
+def refuse_bomb(path: Path, rows: int, columns: int, encoded: int) -> None:
+    """Refuse a frame that claims far more pixels than its bytes can tell of, before its pixels are allocated.
+
+    Only frames above 16 million pixels are judged. A film has noise, and takes a tenth of a bit a pixel at the very
+    least; less than a hundredth of a bit is what a decompression bomb takes.
+
+    Args:
+        path: The file.
+        rows: Of the frame, as its header says.
+        columns: Likewise.
+        encoded: Bytes of the compressed frame, or of the file.
+
+    Raises:
+        UnreadableRadiograph: "too-large".
+    """
+    if rows * columns > max(_BOMB_PIXELS, _BOMB_PIXELS_PER_BYTE * encoded):
+        raise UnreadableRadiograph(path, "too-large", f"{rows} x {columns} pixels in {encoded:,} bytes")

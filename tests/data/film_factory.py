@@ -70,13 +70,3 @@ def decode_or_die(image: str, options: DecodeOptions) -> DecodedFile:
     if "deadly" in image:
         os.kill(os.getpid(), signal.SIGSEGV)
     return decode_file(image, options)
-
-
-def double_or_die(number: int) -> int:
-    if number % 7 == 3:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    return 2 * number
-
-
-def refuse(number: int) -> int:
-    raise ValueError(f"no {number}")

@@ -10,14 +10,13 @@ from pathlib import Path
 import film_factory
 import numpy as np
 import pytest
-from film_factory import SALT, double_or_die, pattern, store_films, write_csv, write_dicom, write_png
+from film_factory import SALT, pattern, store_films, write_csv, write_dicom, write_png
 from pydicom import dcmread
 
 import mim.data.build
 from mim.data import PreparedDataset, dataset_salt, open_or_prepare
 from mim.data.prepare import main, prepare
 from mim.data.privacy import load_salt, salted_hash
-from mim.data.processes import map_in_processes
 from mim.data.scan import scan
 from mim.data.store import part_of
 from mim.errors import MimError
@@ -110,16 +109,6 @@ def test_a_file_that_kills_its_process_is_listed_alone(
     assert len(dataset) == 12
     crashed = [item["image"] for item in dataset.report["skipped"] if item["reason"] == "crashed"]
     assert crashed == ["deep/deadly.png", "x/also_deadly.png"]
-
-
-def test_work_goes_on_after_any_number_of_crashes() -> None:
-    results = map_in_processes(double_or_die, range(30), workers=2, crashed=lambda number: -number)
-    assert list(results) == [-n if n % 7 == 3 else 2 * n for n in range(30)]
-
-
-def test_what_the_work_raises_is_raised() -> None:
-    with pytest.raises(ValueError, match="no 0"):
-        list(map_in_processes(film_factory.refuse, range(3), workers=1, crashed=abs))
 
 
 def test_a_preparation_that_was_killed_is_taken_up_and_ends_the_same(tmp_path: Path) -> None:
