@@ -7,10 +7,19 @@ from typing import Any, BinaryIO
 from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+from pydicom.uid import (
+    UID,
+    JPEG2000TransferSyntaxes,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
 
 from mim.data.dicom_file import DicomFile, PixelElement
 from mim.data.dicom_header import Header
+from mim.data.dicom_lossless import decode_lossless_jpeg
 from mim.data.radiograph_types import UnreadableRadiograph, refuse_oversized
 
 _CONTAINERS = (1, 8, 16, 32)
@@ -103,7 +112,9 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
         _check_native_length(file, pixels, pixel_format)
     file.stream.seek(pixels.offset)
     try:
-        decoded, _ = decoder.as_array(file.stream, **_decoder_options(file, pixels, pixel_format, frame))
+        decoded = None if encoded is None else _decode_quickly(file.syntax, encoded, pixel_format)
+        if decoded is None:
+            decoded, _ = decoder.as_array(file.stream, **_decoder_options(file, pixels, pixel_format, frame))
     except _DECODE_ERRORS as error:
         # Decoders see the pixel element and numbers checked above only, so their texts cannot name a patient.
         cut_off = encoded is not None and _is_jpeg(file.syntax) and b"\xff\xd9" not in encoded[-64:]
@@ -113,6 +124,14 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
     if file.syntax in JPEG2000TransferSyntaxes or file.syntax in JPEGLSTransferSyntaxes:
         return stored  # their codestreams know their own precision
     return _used_bits(stored, pixel_format, in_place=encoded is not None)
+
+
+def _decode_quickly(syntax: UID, encoded: bytes, pixel_format: PixelFormat) -> NDArray[Any] | None:
+    """Decode what a faster decoder than pydicom's choice gives the same values for; None for all else."""
+    if syntax not in (JPEGLossless, JPEGLosslessSV1):
+        return None
+    rows, columns, signed = pixel_format.rows, pixel_format.columns, pixel_format.signed
+    return decode_lossless_jpeg(encoded, rows, columns, pixel_format.bits_allocated, signed=signed)
 
 
 def _decoder_options(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat, frame: int) -> dict[str, Any]:
@@ -130,6 +149,7 @@ def _decoder_options(file: DicomFile, pixels: PixelElement, pixel_format: PixelF
         "pixel_representation": int(pixel_format.signed),
         "pixel_keyword": "PixelData",
         "correct_unused_bits": False,
+        "view_only": True,
     }
     if pixels.vr is not None:
         options["pixel_vr"] = pixels.vr
@@ -155,7 +175,14 @@ def _used_bits(stored: NDArray[Any], pixel_format: PixelFormat, *, in_place: boo
     # Inside a codestream the samples always sit at the bottom.
     high_bit = pixel_format.bits_stored - 1 if in_place else pixel_format.high_bit
     left, right = container - 1 - high_bit, container - pixel_format.bits_stored
-    return stored if left == right == 0 else stored << left >> right
+    if left == right and (right == 0 or _fits(stored, pixel_format)):
+        return stored
+    return stored << left >> right
+
+
+def _fits(stored: NDArray[Any], pixel_format: PixelFormat) -> bool:
+    """Whether the unused bits are clear, or copies of the sign; looking is several times as fast as shifting."""
+    return bool(pixel_format.lowest <= stored.min() and stored.max() <= pixel_format.highest)
 
 
 def _check_native_length(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat) -> None:
