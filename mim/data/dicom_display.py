@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,25 +38,48 @@ def render(stored: NDArray[Any], header: Header, pixel_format: PixelFormat, voi:
         UnreadableRadiograph: "invalid-header".
     """
     values: NDArray[Any]
-    index: NDArray[Any]
     if pixel_format.bits_stored <= _TABLE_BITS:
-        lowest = pixel_format.lowest
-        values = np.arange(lowest, pixel_format.highest + 1)
-        # Lossy codecs can overshoot the stored bits; such pixels take the nearest value.
-        index = np.clip(stored.astype(np.int32), lowest, pixel_format.highest) - lowest
+        values = np.arange(pixel_format.lowest, pixel_format.highest + 1)
+        codes, index = _codes(stored, pixel_format)
     else:
-        values, index = np.unique(stored, return_inverse=True)
+        values, codes = np.unique(stored, return_inverse=True)
+        index = np.arange(len(values))
     with np.errstate(all="ignore"):
-        table = _table(values, index, header, pixel_format, voi)
+        table = _table(values, codes, index, header, pixel_format, voi)
     if not np.isfinite(table).all():
         header.refuse("the grayscale stages overflow")
-    return table[index.reshape(stored.shape)]
+    return _look_up(table[index], codes.reshape(stored.shape))
+
+
+def _codes(stored: NDArray[Any], pixel_format: PixelFormat) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the bits of the pixels, unsigned, and for each of the 256 or 65536 codes the place of its stored value.
+
+    Lossy codecs can overshoot the stored bits; such codes take the place of the nearest value.
+    """
+    lowest, highest = pixel_format.lowest, pixel_format.highest
+    if stored.itemsize > 2:
+        narrow = np.int16 if pixel_format.signed else np.uint16
+        stored = np.clip(stored.astype(np.int32), lowest, highest).astype(narrow)
+    unsigned = np.dtype(f"u{stored.itemsize}")
+    every = np.arange(1 << 8 * stored.itemsize).astype(unsigned).view(stored.dtype).astype(np.int32)
+    return stored.view(unsigned), np.clip(every, lowest, highest) - lowest
+
+
+def _look_up(table: NDArray[np.float32], codes: NDArray[Any]) -> NDArray[np.float32]:
+    # OpenCV looks up 8 and 16 bits, several times as fast as NumPy's indexing.
+    shown: NDArray[np.float32] = cv2.LUT(codes, table) if codes.itemsize <= 2 else table[codes]
+    return shown
 
 
 def _table(
-    values: NDArray[Any], index: NDArray[Any], header: Header, pixel_format: PixelFormat, choice: int
+    values: NDArray[Any],
+    codes: NDArray[Any],
+    index: NDArray[Any],
+    header: Header,
+    pixel_format: PixelFormat,
+    choice: int,
 ) -> NDArray[np.float32]:
-    """Return the display value of each of `values` (N,), of which the image holds those at `index`."""
+    """Return the display value of each of `values` (N,), of which the image holds `values[index[codes]]`."""
     modality = modality_stage(header, pixel_format.lowest)
     lowest, highest = modality.output_range(pixel_format.lowest, pixel_format.highest)
     padding = _padding(values, header, pixel_format)
@@ -65,7 +89,8 @@ def _table(
         shown = voi(inputs)
     else:
         if _has_no_ends(header):
-            counts = np.bincount(index.ravel(), minlength=len(values))
+            counts = np.zeros(len(values), dtype=np.int64)
+            np.add.at(counts, index, np.bincount(codes.ravel(), minlength=len(index)))
             lowest, highest = _robust_ends(inputs[~padding], counts[~padding])
         shown = np.clip((inputs - lowest) / (highest - lowest or 1.0), 0, 1)
     if header.text("PhotometricInterpretation") == "MONOCHROME1":

@@ -11,6 +11,8 @@ from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
     JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
     RLELossless,
@@ -19,6 +21,7 @@ from pydicom.uid import (
 from mim.data.dicom_extended import decode_extended_jpeg
 from mim.data.dicom_file import DicomFile, PixelElement
 from mim.data.dicom_header import Header
+from mim.data.dicom_lossless import decode_lossless_jpeg
 from mim.data.radiograph_types import UnreadableRadiograph, refuse_bomb, refuse_oversized
 
 _CONTAINERS = (1, 8, 16, 32)
@@ -121,10 +124,8 @@ def decode_frame(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
         _check_native_length(file, pixels, pixel_format)
     file.stream.seek(pixels.offset)
     try:
-        if encoded is not None and _is_twelve_bit_jpeg(file.syntax, pixel_format):
-            size = (pixel_format.rows, pixel_format.columns)
-            decoded = decode_extended_jpeg(encoded, *size, pixel_format.bits_stored, signed=pixel_format.signed)
-        else:
+        decoded = None if encoded is None else _decode_apart(file.syntax, encoded, pixel_format)
+        if decoded is None:
             decoded, _ = decoder.as_array(file.stream, **_decoder_options(file, pixels, pixel_format, frame))
     except _DECODE_ERRORS as error:
         # Decoders see the pixel element and numbers checked above only, so their texts cannot name a patient.
@@ -152,6 +153,18 @@ def check_frames(file: DicomFile, pixels: PixelElement, pixel_format: PixelForma
         _check_fragments(file, pixel_format.frames)
 
 
+def _decode_apart(syntax: UID, encoded: bytes, pixel_format: PixelFormat) -> NDArray[Any] | None:
+    """Decode what pydicom's own choice of decoder is slow at or cannot do; None for all else."""
+    if pixel_format.samples != 1:
+        return None
+    rows, columns, signed = pixel_format.rows, pixel_format.columns, pixel_format.signed
+    if syntax in (JPEGLossless, JPEGLosslessSV1):
+        return decode_lossless_jpeg(encoded, rows, columns, pixel_format.bits_allocated, signed=signed)
+    if syntax == JPEGExtended12Bit and pixel_format.bits_stored > 8:
+        return decode_extended_jpeg(encoded, rows, columns, pixel_format.bits_stored, signed=signed)
+    return None
+
+
 def _decoder_options(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat, frame: int) -> dict[str, Any]:
     options: dict[str, Any] = {
         "index": frame,
@@ -168,6 +181,7 @@ def _decoder_options(file: DicomFile, pixels: PixelElement, pixel_format: PixelF
         "pixel_representation": int(pixel_format.signed),
         "pixel_keyword": "PixelData",
         "correct_unused_bits": False,
+        "view_only": True,
     }
     if pixels.vr is not None:
         options["pixel_vr"] = pixels.vr
@@ -187,10 +201,6 @@ def _plugin(syntax: UID, pixel_format: PixelFormat) -> str:
     return ""
 
 
-def _is_twelve_bit_jpeg(syntax: UID, pixel_format: PixelFormat) -> bool:
-    return syntax == JPEGExtended12Bit and pixel_format.bits_stored > 8 and pixel_format.samples == 1
-
-
 def _used_bits(stored: NDArray[Any], pixel_format: PixelFormat, *, in_place: bool) -> NDArray[Any]:
     """Keep the bits from High Bit down; the others may hold overlays or rubbish (PS3.5 section 8.1.1)."""
     if pixel_format.bits_allocated == 1:
@@ -199,7 +209,14 @@ def _used_bits(stored: NDArray[Any], pixel_format: PixelFormat, *, in_place: boo
     # Inside a codestream the samples always sit at the bottom.
     high_bit = pixel_format.bits_stored - 1 if in_place else pixel_format.high_bit
     left, right = container - 1 - high_bit, container - pixel_format.bits_stored
-    return stored if left == right == 0 else stored << left >> right
+    if left == right and (right == 0 or _fits(stored, pixel_format)):
+        return stored
+    return stored << left >> right
+
+
+def _fits(stored: NDArray[Any], pixel_format: PixelFormat) -> bool:
+    """Whether the unused bits are clear, or copies of the sign; looking is several times as fast as shifting."""
+    return bool(pixel_format.lowest <= stored.min() and stored.max() <= pixel_format.highest)
 
 
 def _check_native_length(file: DicomFile, pixels: PixelElement, pixel_format: PixelFormat) -> None:
