@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mim.data.manifest import ManifestRow
 from mim.data.privacy import salted_hash
 from mim.data.radiograph import ColourPolicy, Radiograph, UnreadableRadiograph, count_frames, read_radiograph
-from mim.data.store import Film, pixel_type
+from mim.data.store import Film, FilmLevels, half_shape, pixel_type
 
 _CONTENT_SIDE = 32
 
@@ -47,7 +47,7 @@ class DecodedFile:
 
     image: str
     rows: tuple[ManifestRow, ...]
-    films: tuple[Film, ...]
+    films: tuple[FilmLevels, ...]
     skipped: tuple[Skipped, ...]
 
 
@@ -63,7 +63,7 @@ def decode_file(image: str, options: DecodeOptions) -> DecodedFile:
     if not path.is_file():
         return unreadable(image, "not-a-file", "a broken link, or neither a file nor a folder")
     rows: list[ManifestRow] = []
-    films: list[Film] = []
+    films: list[FilmLevels] = []
     skipped: list[Skipped] = []
     frame, frames = 0, 1
     while frame < frames:
@@ -71,9 +71,9 @@ def decode_file(image: str, options: DecodeOptions) -> DecodedFile:
         try:
             frames = count_frames(path, color=options.color) if frame == 0 else frames
             radiograph = read_radiograph(path, frame, voi=options.voi, color=options.color)
-            row, film = _store(radiograph, image, frame, options)
+            row, levels = _store(radiograph, image, frame, options)
             rows.append(row)
-            films.append(film)
+            films.append(levels)
         except UnreadableRadiograph as error:
             skipped.append(Skipped(image, number, error.reason, error.detail))
         except MemoryError:
@@ -125,9 +125,18 @@ def content_hash(pixels: NDArray[np.float32]) -> str:
     return hashlib.sha256(quantise(tiny, 8).tobytes()).hexdigest()
 
 
-def _store(radiograph: Radiograph, image: str, frame: int, options: DecodeOptions) -> tuple[ManifestRow, Film]:
+def halve(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Reduce a film (H, W) by area averaging to half its height and width, rounded up."""
+    height, width = half_shape(*pixels.shape)
+    halved: NDArray[np.float32] = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+    return halved
+
+
+def _store(radiograph: Radiograph, image: str, frame: int, options: DecodeOptions) -> tuple[ManifestRow, FilmLevels]:
     pixels, meta = radiograph.pixels, radiograph.meta
-    film = quantise(reduce_film(pixels, options.long_side), options.bits)
+    reduced = reduce_film(pixels, options.long_side)
+    # Both sizes come from the same floats, so the smaller one is not rounded twice.
+    film, half = quantise(reduced, options.bits), quantise(halve(reduced), options.bits)
     height, width = pixels.shape
     row = ManifestRow(
         image_id=salted_hash(options.salt, f"{image}#{frame}"),
@@ -144,7 +153,7 @@ def _store(radiograph: Radiograph, image: str, frame: int, options: DecodeOption
         sha256=_pixel_hash(film),
         content=content_hash(pixels),
     )
-    return row, film
+    return row, FilmLevels(film, half)
 
 
 def _hash_if_known(salt: bytes, identifier: str | None) -> str:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mim.data.augment import FilmTransform
@@ -28,6 +29,8 @@ class FilmDataset(Dataset[dict[str, Any]]):
         labels: Class of each film, if known.
         transforms: Dictionary transforms (MONAI's contract) applied to each sample, one after the other; those with a
             `set_random_state(seed=...)` are reseeded before each sample.
+        integers: Whether images stay whole numbers as they are stored, for `to_float` to turn into floats on the
+            device: a quarter of the bytes to move for films of 8 bits. The transforms then meet whole numbers, too.
     """
 
     def __init__(
@@ -38,15 +41,19 @@ class FilmDataset(Dataset[dict[str, Any]]):
         seed: int,
         labels: Sequence[int] | None = None,
         transforms: Sequence[Transform] = (),
+        *,
+        integers: bool = False,
     ) -> None:
         if labels is not None and len(labels) != len(indices):
             raise ValueError(f"{len(labels)} labels for {len(indices)} films")
         self.films = films
-        self.indices = tuple(indices)
-        self.labels = None if labels is None else tuple(labels)
+        # Arrays, not Python numbers: whoever looks at those writes to them, so that no worker could share their memory.
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
         self._transform = transform
         self._transforms = tuple(transforms)
         self._seed = seed
+        self._integers = integers
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -58,21 +65,32 @@ class FilmDataset(Dataset[dict[str, Any]]):
             place: The epoch, which decides what is random, and the number of the film in `indices`.
 
         Returns:
-            `image`, float32 (1, H, W) in [0, 1]; `index`, the number of the film in `indices`; `label` if known; and
-            what the transforms add.
+            `image`, float32 (1, H, W) in [0, 1], or with `integers` uint8 or uint16; `index`, the number of the film
+            in `indices`; `label` if known; and what the transforms add.
         """
         epoch, index = place
-        film = self.films.image(self.indices[index])
-        pixels = self._transform(film, derive_seed(self._seed, "augment", epoch, index))
-        sample: dict[str, Any] = {"image": torch.from_numpy(pixels[None]), "index": index}
+        full, half = self.films.levels(self.indices.item(index))
+        pixels = torch.from_numpy(self._transform(full, derive_seed(self._seed, "augment", epoch, index), half)[None])
+        sample: dict[str, Any] = {"image": pixels if self._integers else to_float(pixels), "index": index}
         if self.labels is not None:
-            sample["label"] = self.labels[index]
+            sample["label"] = self.labels.item(index)
         for number, transform in enumerate(self._transforms):
             reseed = getattr(transform, "set_random_state", None)
             if reseed is not None:
                 reseed(seed=derive_seed(self._seed, "transform", number, epoch, index))
             sample = transform(sample)
         return sample
+
+
+def to_float(image: Tensor) -> Tensor:
+    """Turn whole numbers into [0, 1], where they are: on the device of a network this costs next to nothing.
+
+    Args:
+        image: uint8 or uint16 of any shape, 0 = black, the largest value of the type = white. Floats are given back.
+    """
+    if image.is_floating_point():
+        return image
+    return image.to(torch.float32).div_(torch.iinfo(image.dtype).max)
 
 
 class SampleStream:

@@ -49,7 +49,7 @@ COLUMNS = tuple(field.name for field in fields(ManifestRow))
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
     """Write rows as CSV (UTF-8, comma, one header line); `spacing_mm` is two numbers with a blank between them."""
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\r\n")  # else a cell with one of the two alone would not be quoted
         writer.writerow(COLUMNS)
         writer.writerows([_to_text(getattr(row, name)) for name in COLUMNS] for row in rows)
 
@@ -66,7 +66,7 @@ def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
             header = tuple(next(reader, ()))
             if header != COLUMNS:
                 raise MimError(f"{path}: columns are {', '.join(header)}, not {', '.join(COLUMNS)}: prepare again")
-            return tuple(_parse_row(path, reader.line_num, values) for values in reader)
+            return tuple(parse_row(path, reader.line_num, values) for values in reader)
     except OSError as error:
         raise MimError(f"{path}: the manifest cannot be read ({error.strerror})") from error
 
@@ -79,7 +79,17 @@ def _to_text(value: str | int | tuple[float, float] | None) -> str:
     return str(value)
 
 
-def _parse_row(path: Path, line: int, values: list[str]) -> ManifestRow:
+def parse_row(path: Path, line: int, values: list[str]) -> ManifestRow:
+    """Turn the cells of a row into the row.
+
+    Args:
+        path: The manifest, for the message.
+        line: Which row of it, for the message.
+        values: Cells in the order of `COLUMNS`.
+
+    Raises:
+        MimError: A cell is missing or not what its column holds.
+    """
     try:
         cell = dict(zip(COLUMNS, values, strict=True))
         return ManifestRow(

@@ -1,23 +1,38 @@
 """Prepared films on disk, read through a memory map that all workers and ranks share."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mim.data.manifest import ManifestRow, read_manifest
+from mim.data.manifest import ManifestRow
+from mim.data.rows import ManifestRows
 from mim.errors import MimError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 3
 PIXELS = "pixels.bin"
 INDEX = "index.npy"
 MANIFEST = "manifest.csv"
+ROW_STARTS = "rows.npy"
 REPORT = "report.json"
 JOURNAL = "journal.jsonl"  # only in a half-made dataset
 
 Film = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+class FilmLevels(NamedTuple):
+    """A film at the two sizes in which it is stored, as one after the other in `pixels.bin`."""
+
+    full: Film
+    half: Film
+
+
+def half_shape(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the smaller of the two stored sizes: halves, rounded up."""
+    return (height + 1) // 2, (width + 1) // 2
 
 
 def is_prepared(path: Path) -> bool:
@@ -47,7 +62,7 @@ class PreparedDataset:
 
     Attributes:
         path: The folder of the prepared dataset.
-        rows: The manifest, one row a film.
+        rows: The manifest, one row a film; a row is parsed when it is asked for.
         report: What `report.json` says: options, counts, skipped files.
         long_side: The longer side of a stored film is at most this many pixels.
         bits: Bits of a stored pixel, 8 or 16.
@@ -58,7 +73,7 @@ class PreparedDataset:
     """
 
     def __init__(
-        self, path: Path, rows: tuple[ManifestRow, ...], index: NDArray[np.int64], report: dict[str, Any]
+        self, path: Path, rows: Sequence[ManifestRow], index: NDArray[np.int64], report: dict[str, Any]
     ) -> None:
         self.path = path
         self.rows = rows
@@ -69,8 +84,9 @@ class PreparedDataset:
         self.color = str(report["options"].get("color", "skip"))
         self.source = Path(report["source"])
         self.salt_check = str(report["salt_check"])
-        self._index = index  # (N, 3): offset in bytes, height, width
-        self._pixels = np.memmap(path / PIXELS, dtype=pixel_type(self.bits), mode="r")
+        self._index = index  # (N, 3): offset in bytes, height, width of the full size
+        # A plain array over the map: a slice of np.memmap itself costs ten times as much as one of an array.
+        self._pixels = np.asarray(np.memmap(path / PIXELS, dtype=pixel_type(self.bits), mode="r"))
 
     @classmethod
     def open(cls, path: Path) -> "PreparedDataset":
@@ -82,15 +98,16 @@ class PreparedDataset:
         path = path.absolute()
         report = _read_report(path)
         index = _read_index(path)
-        rows = read_manifest(path / MANIFEST)
+        rows = ManifestRows.open(path / MANIFEST, path / ROW_STARTS)
         if not len(rows) == len(index) == report["films"]:
             counts = f"{len(rows)} rows, {len(index)} in {INDEX}, {report['films']} in {REPORT}"
             raise MimError(f"{path} does not hold together ({counts}): remove the folder and prepare again")
-        size = pixel_type(report["options"]["bits"]).itemsize
-        expected = int((index[:, 1] * index[:, 2]).sum()) * size
+        offset, height, width = index.T
+        half_height, half_width = half_shape(height, width)
+        sizes = (height * width + half_height * half_width) * pixel_type(report["options"]["bits"]).itemsize
         found = (path / PIXELS).stat().st_size if (path / PIXELS).is_file() else 0
-        ends = index[:, 0] + index[:, 1] * index[:, 2] * size
-        if found != expected or int(ends.max()) > found:
+        expected = int(sizes.sum())
+        if found != expected or int((offset + sizes).max()) > found:
             raise MimError(
                 f"{path / PIXELS} holds {found} bytes instead of {expected}: remove the folder and prepare again"
             )
@@ -103,7 +120,7 @@ class PreparedDataset:
         return PreparedDataset.open, (self.path,)
 
     def image(self, number: int) -> Film:
-        """Return a film.
+        """Return a film at its full stored size.
 
         Args:
             number: Which film, from 0; the row of the manifest of the same number describes it.
@@ -112,8 +129,21 @@ class PreparedDataset:
             A read-only view (height, width) of the memory map, uint8 or uint16; 0 is black, the largest value of the
             type is white.
         """
-        offset, height, width = (int(value) for value in self._index[number])
+        offset, height, width = self._index[number].tolist()
+        return self._view(offset // self._pixels.itemsize, height, width)
+
+    def levels(self, number: int) -> FilmLevels:
+        """Return a film at both stored sizes, as views like that of `image`.
+
+        Args:
+            number: Which film, from 0.
+        """
+        offset, height, width = self._index[number].tolist()
         start = offset // self._pixels.itemsize
+        full = self._view(start, height, width)
+        return FilmLevels(full, self._view(start + full.size, *half_shape(height, width)))
+
+    def _view(self, start: int, height: int, width: int) -> Film:
         film: Film = self._pixels[start : start + height * width].reshape(height, width)
         return film
 
@@ -136,7 +166,7 @@ def _read_report(path: Path) -> dict[str, Any]:
 
 def _read_index(path: Path) -> NDArray[np.int64]:
     try:
-        index: NDArray[np.int64] = np.load(path / INDEX, allow_pickle=False)
+        index: NDArray[np.int64] = np.asarray(np.load(path / INDEX, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise MimError(f"{path / INDEX} cannot be read: remove the folder and prepare again") from error
     if index.dtype != np.int64 or index.ndim != 2 or index.shape[1] != 3 or len(index) == 0 or int(index.min()) < 0:

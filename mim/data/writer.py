@@ -14,7 +14,8 @@ import numpy as np
 
 from mim.data.decode import DecodedFile, Skipped
 from mim.data.manifest import ManifestRow, write_manifest
-from mim.data.store import FORMAT_VERSION, INDEX, JOURNAL, MANIFEST, PIXELS, REPORT, part_of
+from mim.data.rows import find_rows
+from mim.data.store import FORMAT_VERSION, INDEX, JOURNAL, MANIFEST, PIXELS, REPORT, ROW_STARTS, part_of
 
 
 class StoreWriter:
@@ -59,10 +60,11 @@ class StoreWriter:
     def add(self, decoded: DecodedFile) -> None:
         """Append the films of one source file."""
         entries = []
-        for row, film in zip(decoded.rows, decoded.films, strict=True):
-            place = (self._offset, *film.shape)
-            self._pixels.write(film.tobytes())
-            self._offset += film.nbytes
+        for row, levels in zip(decoded.rows, decoded.films, strict=True):
+            place = (self._offset, *levels.full.shape)
+            for film in levels:
+                self._pixels.write(film.tobytes())
+                self._offset += film.nbytes
             entries.append({"place": place, "row": asdict(row)})
         self._pixels.flush()
         line = {"films": entries, "skipped": [asdict(item) for item in decoded.skipped], "end": self._offset}
@@ -85,6 +87,7 @@ class StoreWriter:
             "skipped": [asdict(skipped) for skipped in self.skipped],
         }
         write_manifest(self.part / MANIFEST, self.rows)
+        np.save(self.part / ROW_STARTS, find_rows(self.part / MANIFEST), allow_pickle=False)
         np.save(self.part / INDEX, np.array(self.index, dtype=np.int64).reshape(-1, 3), allow_pickle=False)
         (self.part / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         self._journal.close()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mim.config import DataConfig, EncoderConfig, InputConfig, RunConfig
 from mim.data import PreparedDataset, open_or_prepare
-from mim.data.loader import FilmDataset, train_loader
+from mim.data.loader import FilmDataset, to_float, train_loader
 from mim.errors import MimError
 from mim.files import reason
 from mim.models import Encoder, create_encoder, export_encoder
@@ -122,7 +122,7 @@ class TrainBatches:
         self.total_steps = total_steps
 
     def __call__(self, start_step: int) -> Iterator[dict[str, Tensor]]:
-        """Begins with the batches of the step after `start_step` steps."""
+        """Begins with the batches of the step after `start_step` steps; images are floats, on the device."""
         training = self.config.training
         loader = train_loader(
             self.dataset,
@@ -135,7 +135,9 @@ class TrainBatches:
             total_steps=self.total_steps,
             workers=training.workers,
         )
-        return iter(loader)
+        for batch in loader:
+            moved: dict[str, Tensor] = self.fabric.to_device(batch)
+            yield {**moved, "image": to_float(moved["image"])}
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def make_dataset(
     """Labelled films; in training cropped, flipped and changed in exposure at random."""
     transform = train_transform(config.augment, image_size) if training else evaluation_transform(image_size)
     labels = [film.label for film in chosen]
-    return FilmDataset(films, [film.index for film in chosen], transform, config.seed, labels=labels)
+    return FilmDataset(films, [film.index for film in chosen], transform, config.seed, labels=labels, integers=training)
 
 
 def masker_ready(config: FinetuneConfig, plan: Plan) -> int:

@@ -151,7 +151,8 @@ def make_dataset(
     size = task.encoder.image_size
     transform = train_transform(config.augment, size) if training else evaluation_transform(size)
     mask = RandPatchMaskd("image", patch_size=task.encoder.patch_size, masking_ratio=config.masking.ratio)
-    return FilmDataset(films, indices, transform, config.seed, transforms=[mask])
+    # the mask looks at the size of the image alone
+    return FilmDataset(films, indices, transform, config.seed, transforms=[mask], integers=training)
 
 
 class ReconstructionPictures:

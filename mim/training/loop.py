@@ -36,6 +36,7 @@ class Outcome:
         steps: steps done.
         seconds: time they took, over all starts.
         images_per_second: images that all ranks took in a second of training, since the last start.
+        data_wait: share of that time in which the loop waited for batches.
         figures: those of the end of the last epoch.
         best: the best value of the figure that is watched, if one is, and its step.
     """
@@ -43,6 +44,7 @@ class Outcome:
     steps: int
     seconds: float
     images_per_second: float
+    data_wait: float
     figures: dict[str, float]
     best: Best | None
 
@@ -72,8 +74,8 @@ def train_task(
     Args:
         fabric: from `make_fabric`.
         task: the same on all ranks; it is moved to the device.
-        batches: given the number of steps done, begins with the batches of the next one, on the CPU: for each step as
-            many as `training.accumulate` says, this rank's share of the films, without end.
+        batches: given the number of steps done, begins with the batches of the next one, on any device: for each step
+            as many as `training.accumulate` says, this rank's share of the films, without end.
         config: settings of the run.
         folder: from `open_run`.
         steps_per_epoch: steps of one pass over the films.
@@ -132,7 +134,7 @@ class _Run:
         on_rank_zero(self.fabric, on_begin)
         module, optimizer = self.fabric.setup(state.task, state.optimizer)
         self.began = time.monotonic() - state.seconds
-        images, seconds = 0, 0.0
+        images, seconds, waited = 0, 0.0, 0.0
         with ExitStack() as stack:
             signals = stack.enter_context(StopSignals())
             on_rank_zero(self.fabric, lambda: self.open_tracker(stack, metrics_lines))
@@ -146,9 +148,10 @@ class _Run:
                 began = time.monotonic()
                 result = self.step(module, optimizer, stream, signals)
                 took = time.monotonic() - began
-                images, seconds = images + result.images, seconds + took
-                progress.advance(result.figures["loss"], result.images / took)
-                self.log(result, result.images / took)
+                images, seconds, waited = images + result.images, seconds + took, waited + result.waited
+                timings = {"images_per_second": result.images / took, "data_wait": result.waited / took}
+                progress.advance(result.figures["loss"], **timings)
+                self.log(result, timings)
                 if result.stop:
                     self.save()
                     raise Interrupted(state.step)
@@ -157,7 +160,8 @@ class _Run:
                 if state.step % self.config.training.checkpoint_every == 0 or state.step == plan.total_steps:
                     self.save()
             state.best = on_rank_zero(self.fabric, self.export)
-        return Outcome(state.step, state.seconds, images / max(seconds, 1e-9), state.figures, state.best)
+        seconds = max(seconds, 1e-9)
+        return Outcome(state.step, state.seconds, images / seconds, waited / seconds, state.figures, state.best)
 
     def open_tracker(self, stack: ExitStack, metrics_lines: int) -> None:
         """Opens the places where figures go, on the rank that writes them."""
@@ -190,12 +194,12 @@ class _Run:
         tell_progress(state.task, state.step / self.plan.total_steps)
         set_learning_rate(state.optimizer, learning_rate(state.step, self.plan.total_steps, config.optimizer))
         optimizer.zero_grad()
-        means, images = accumulate_gradient(self.fabric, module, stream, config, state.step)
+        ours = accumulate_gradient(self.fabric, module, stream, config, state.step)
         norm = self.fabric.clip_gradients(
             module, optimizer, max_norm=config.optimizer.clip_norm or math.inf, error_if_nonfinite=False
         )
         try:
-            result = gather(self.fabric, means, norm, images, stop=signals.came)
+            result = gather(self.fabric, ours, norm, stop=signals.came)
         except FloatingPointError as error:
             precision = "" if config.training.precision == "32-true" else " or give training.precision=32-true"
             raise MimError(
@@ -207,14 +211,14 @@ class _Run:
             state.average.update(state.task, step=state.step)
         return result
 
-    def log(self, result: StepResult, images_per_second: float) -> None:
+    def log(self, result: StepResult, timings: Mapping[str, float]) -> None:
         """Writes the figures of the step that was done."""
         if self.tracker is None:
             return
         step = self.state.step
         figures = {f"train/{name}": value for name, value in result.figures.items()}
         figures["train/learning_rate"] = learning_rate(step - 1, self.plan.total_steps, self.config.optimizer)
-        self.tracker.write(step, self.plan.epoch(step), figures, {"images_per_second": images_per_second})
+        self.tracker.write(step, self.plan.epoch(step), figures, timings)
 
     def end_epoch(self) -> None:
         """Takes figures on rank 0, and keeps the weights if they are the best so far."""

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line of figures after another, and cut back when a run goes on."""
+"""metrics.jsonl and timings.jsonl: one line of figures after another, and cut back when a run goes on."""
 
 import json
 import math
@@ -14,8 +14,9 @@ from mim.files import reason, write_atomically
 class MetricsFile:
     """Writes lines of JSON, each at once.
 
-    What is written follows from the run alone: floats as Python prints them, to the last bit, no times and no dates. So
-    a run that was killed and went on leaves the same file as one that was not. A figure that is not finite is null.
+    Floats stand as Python prints them, to the last bit; there are no dates. What is written to metrics.jsonl follows
+    from the run alone, so a run that was killed and went on leaves the same file as one that was not; times are in a
+    file of their own. A figure that is not finite is null.
 
     Args:
         path: the file; it is cut back to the lines that belong to the step the run goes on from.

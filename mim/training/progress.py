@@ -38,14 +38,16 @@ class Progress:
     ) -> None:
         self._bar.close()
 
-    def advance(self, loss: float, images_per_second: float) -> None:
+    def advance(self, loss: float, images_per_second: float, data_wait: float) -> None:
         """Shows that a step is done.
 
         Args:
             loss: its loss.
             images_per_second: images that all ranks took in a second of it.
+            data_wait: share of it in which the loop waited for batches.
         """
-        self._bar.set_postfix_str(f"loss {loss:.4f}, {images_per_second:.0f} images/s", refresh=False)
+        figures = f"loss {loss:.4f}, {images_per_second:.0f} images/s, {data_wait:.0%} waiting for data"
+        self._bar.set_postfix_str(figures, refresh=False)
         self._bar.update()
 
 

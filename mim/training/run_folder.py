@@ -40,6 +40,7 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.metrics = path / "metrics.jsonl"
+        self.timings = path / "timings.jsonl"
         self.finished = path / "finished.json"
         self.pictures = path / "pictures"
         self.checkpoints = path / "checkpoints"

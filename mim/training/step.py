@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +24,29 @@ class StepResult:
     Attributes:
         figures: the loss and its named parts, and the norm of the gradient before clipping.
         images: images that were met.
+        waited: seconds in which the loop waited for batches, mean over the ranks.
         stop: whether any rank was asked to stop.
     """
 
     figures: dict[str, float]
     images: int
+    waited: float
     stop: bool
+
+
+@dataclass(frozen=True)
+class Accumulated:
+    """What the batches of a step came to on this rank.
+
+    Attributes:
+        means: mean over the batches of every scalar that the task gives.
+        images: number of images.
+        waited: seconds in which the loop waited for the batches; without workers that is the time of loading them.
+    """
+
+    means: dict[str, Tensor]
+    images: int
+    waited: float
 
 
 def derive_seed(seed: int, step: int, batch: int, rank: int) -> int:
@@ -66,7 +84,7 @@ def draw_batches(batches: Batches, step: int) -> Generator[dict[str, Tensor], No
 
 def accumulate_gradient(
     fabric: Fabric, module: Any, batches: Iterator[dict[str, Tensor]], config: RunConfig, step: int
-) -> tuple[dict[str, Tensor], int]:
+) -> Accumulated:
     """Adds up the gradient of the accumulated batches.
 
     Args:
@@ -75,15 +93,14 @@ def accumulate_gradient(
         batches: from `draw_batches`; as many as `training.accumulate` says are taken.
         config: `seed` and `training.accumulate` are read.
         step: steps done.
-
-    Returns:
-        The mean over the batches of every scalar that the task gives, and the number of images, both of this rank.
     """
     accumulate = config.training.accumulate
     means: dict[str, Tensor] = {}
-    images = 0
+    images, waited = 0, 0.0
     for batch_number in range(accumulate):
+        began = time.monotonic()
         batch = next(batches)
+        waited += time.monotonic() - began
         images += len(next(iter(batch.values())))
         batch = fabric.to_device(batch)
         torch.manual_seed(derive_seed(config.seed, step, batch_number, fabric.global_rank))
@@ -94,27 +111,27 @@ def accumulate_gradient(
             if value.ndim == 0:
                 mean = value.detach().float() / accumulate
                 means[name] = means[name] + mean if name in means else mean
-    return means, images
+    return Accumulated(means, images, waited)
 
 
-def gather(fabric: Fabric, means: dict[str, Tensor], gradient_norm: Tensor, images: int, *, stop: bool) -> StepResult:
+def gather(fabric: Fabric, step: Accumulated, gradient_norm: Tensor, *, stop: bool) -> StepResult:
     """Averages the figures of a step over the ranks, and with them tells all ranks whether one must stop.
 
     Args:
         fabric: a launched Fabric.
-        means: scalars of this rank, by the same names on all ranks.
+        step: what this rank has; its scalars go by the same names on all ranks.
         gradient_norm: norm of the gradient before clipping, the same on all ranks.
-        images: images that this rank met.
         stop: whether this rank was asked to stop.
 
     Raises:
         FloatingPointError: the loss or the gradient is not finite; on all ranks.
     """
-    ours = torch.tensor([float(images), float(stop)], device=gradient_norm.device)
-    reduced = fabric.all_reduce(torch.stack([*means.values(), gradient_norm.float(), *ours]), reduce_op="mean")
-    *values, norm, images_per_rank, stopped = reduced.tolist()
-    figures = dict(zip(means, values, strict=True))
+    ours = torch.tensor([float(step.images), step.waited, float(stop)], device=gradient_norm.device)
+    reduced = fabric.all_reduce(torch.stack([*step.means.values(), gradient_norm.float(), *ours]), reduce_op="mean")
+    *values, norm, images_per_rank, waited, stopped = reduced.tolist()
+    figures = dict(zip(step.means, values, strict=True))
     for name, value in (("loss", figures["loss"]), ("gradient", norm)):
         if not math.isfinite(value):
             raise FloatingPointError(f"the {name} is {value}")
-    return StepResult({**figures, "gradient_norm": norm}, round(images_per_rank * fabric.world_size), stopped > 0)
+    images = round(images_per_rank * fabric.world_size)
+    return StepResult({**figures, "gradient_norm": norm}, images, waited, stopped > 0)

@@ -1,6 +1,7 @@
-"""Where the figures of a run go: metrics.jsonl always, TensorBoard and wandb as asked."""
+"""Where the figures of a run go: metrics.jsonl and timings.jsonl always, TensorBoard and wandb as asked."""
 
 import logging
+import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -35,6 +36,7 @@ class Tracker:
 
     def __init__(self, folder: RunFolder, config: RunConfig, step: int, lines: int) -> None:
         self.metrics = MetricsFile(folder.metrics, step, lines)
+        self.timings = MetricsFile(folder.timings, step, sys.maxsize)
         self._tensorboard: EventFile | None = None
         self._wandb: WandbRun | None = None
         try:
@@ -59,12 +61,14 @@ class Tracker:
             step: steps done, from 1.
             epoch: the epoch the last of them was in, from 1.
             figures: values by name, which follow from the run alone.
-            timings: values that no two runs share; metrics.jsonl goes without them.
+            timings: values that no two runs share; they go to timings.jsonl, and metrics.jsonl goes without them.
 
         Raises:
             MimError: they cannot be written.
         """
         self.metrics.write(step, epoch, figures)
+        if timings:
+            self.timings.write(step, epoch, timings)
         everything = {**figures, **(timings or {})}
         if self._tensorboard is not None:
             try:
@@ -88,6 +92,7 @@ class Tracker:
     def close(self, *, failed: bool) -> None:
         """Closes all places."""
         self.metrics.close()
+        self.timings.close()
         if self._tensorboard is not None:
             try:
                 self._tensorboard.close()

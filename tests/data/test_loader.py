@@ -12,7 +12,8 @@ from monai.transforms import RandGaussianNoised, Randomizable, Transform
 from mim.config.schema import AugmentConfig
 from mim.data import PreparedDataset, derive_seed
 from mim.data.augment import evaluation_transform, train_transform
-from mim.data.loader import FilmDataset, RankBatches, SampleStream, evaluation_loader, train_loader
+from mim.data.loader import FilmDataset, RankBatches, SampleStream, evaluation_loader, to_float, train_loader
+from mim.masking import RandPatchMaskd
 
 COUNT = 11
 PLAN = {
@@ -78,16 +79,62 @@ def test_a_batch_is_what_the_rooms_agreed_on(dataset: FilmDataset) -> None:
     assert batch["constant"].shape == (4, 2)
 
 
-def test_workers_change_nothing(dataset: FilmDataset) -> None:
-    alone, helped = batches(dataset), batches(dataset, workers=2)
-    assert len(alone) == len(helped) == 6
-    assert all(same(one, other) for one, other in zip(alone, helped, strict=True))
+@pytest.fixture(scope="module")
+def expected(dataset: FilmDataset) -> list[dict[str, torch.Tensor]]:
+    """What one process that loads by itself meets in steps of 8 films, over several epochs."""
+    return batches(dataset, batch_size=8)
 
 
-def test_two_ranks_meet_what_one_with_twice_the_batch_meets(dataset: FilmDataset) -> None:
-    one = batches(dataset, batch_size=8)
-    two = zip(*(batches(dataset, world=2, rank=rank) for rank in (0, 1)), strict=True)
-    assert all(same(whole, joined(list(parts))) for whole, parts in zip(one, two, strict=True))
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2, 4])
+def test_neither_workers_nor_ranks_change_a_byte(
+    dataset: FilmDataset, expected: list[dict[str, torch.Tensor]], workers: int, world: int
+) -> None:
+    share = {"batch_size": 8 // world, "world": world, "workers": workers}
+    ranks = [batches(dataset, rank=rank, **share) for rank in range(world)]
+    assert len(expected) == len(ranks[0]) == 6
+    for whole, parts in zip(expected, zip(*ranks, strict=True), strict=True):
+        assert same(whole, joined(list(parts)))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_films_stay_whole_numbers_until_the_device_if_asked(tmp_path: Path, bits: int) -> None:
+    for number in range(COUNT):
+        write_png(tmp_path / "films" / f"{number:02}.png", pattern(number, 90, 120))
+    films = store_films(tmp_path / "films", tmp_path / "out", bits=bits)
+    augment = train_transform(AugmentConfig(vertical_flip=0.5), (32, 48))
+    mask = RandPatchMaskd("image", patch_size=16)
+    whole, floats = (
+        FilmDataset(films, range(COUNT), augment, 0, None, [mask], integers=kept) for kept in (True, False)
+    )
+    for workers in (0, 2):
+        for stored, expected in zip(batches(whole, workers=workers), batches(floats), strict=True):
+            assert stored["image"].dtype == (torch.uint8 if bits == 8 else torch.uint16)
+            assert torch.equal(to_float(stored["image"]), expected["image"])
+            assert torch.equal(stored["visible"], expected["visible"])
+            assert stored["visible"].shape == (4, 2, 3)
+
+
+def test_whole_numbers_become_shares_of_white() -> None:
+    for kind, white in ((torch.uint8, 255), (torch.uint16, 65535)):
+        shares = to_float(torch.tensor([0, 1, white - 1, white], dtype=kind))
+        assert shares.dtype == torch.float32
+        expected = np.array([0, 1, white - 1, white], dtype=np.float32) / np.float32(white)
+        np.testing.assert_array_equal(shares.numpy(), expected)
+    floats = torch.tensor([0.25])
+    assert to_float(floats) is floats
+
+
+@settings(deadline=None, max_examples=40)
+@given(step=st.integers(0, 12), accumulate=st.integers(1, 3), world=st.integers(1, 4), count=st.integers(1, 9))
+def test_the_batches_of_a_step_do_not_depend_on_where_the_run_began(
+    step: int, accumulate: int, world: int, count: int
+) -> None:
+    for rank in range(world):
+        all_steps, resumed = (
+            list(RankBatches(SampleStream(count, 3), 2, world, rank, accumulate, start, 13)) for start in (0, step)
+        )
+        assert resumed == all_steps[step * accumulate :]
 
 
 def test_accumulation_divides_the_same_step(dataset: FilmDataset) -> None:

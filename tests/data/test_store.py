@@ -36,6 +36,25 @@ def test_films_are_views_of_one_read_only_memory_map(dataset: PreparedDataset) -
         film[0, 0] = 1
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_films_are_stored_at_half_the_size_as_well(tmp_path: Path, bits: int) -> None:
+    sizes = [(30, 50), (31, 49), (1, 7), (2, 2)]
+    for number, size in enumerate(sizes):
+        write_png(tmp_path / "films" / f"{number}.png", pattern(number, *size))
+    dataset = store_films(tmp_path / "films", tmp_path / "out", bits=bits)
+    for number, (height, width) in enumerate(sizes):
+        levels = dataset.levels(number)
+        np.testing.assert_array_equal(levels.full, dataset.image(number))
+        assert levels.half.shape == ((height + 1) // 2, (width + 1) // 2)
+        assert not levels.half.flags.writeable
+        if height % 2 == width % 2 == 0:
+            scale = 1 if bits == 8 else 257
+            means = pattern(number, height, width).reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)) * scale
+            assert np.abs(levels.half - means).max() <= 0.51
+    stored = (tmp_path / "out" / "pixels.bin").stat().st_size
+    assert stored == sum(film.nbytes for number in range(4) for film in dataset.levels(number))
+
+
 def test_a_dataset_is_sent_to_other_processes_without_its_pixels(dataset: PreparedDataset) -> None:
     assert len(pickle.dumps(dataset)) < 500
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
@@ -65,6 +84,14 @@ def remove_row(path: Path) -> None:
     (path / "manifest.csv").write_text("".join(lines[:-1]))
 
 
+def forget_row(path: Path) -> None:
+    np.save(path / "rows.npy", np.load(path / "rows.npy")[1:])
+
+
+def mix_row_starts(path: Path) -> None:
+    np.save(path / "rows.npy", np.load(path / "rows.npy")[[0, 2, 1, 3]])
+
+
 def change_version(path: Path) -> None:
     report = json.loads((path / "report.json").read_text())
     (path / "report.json").write_text(json.dumps({**report, "format": 99}))
@@ -82,6 +109,9 @@ def empty_report(path: Path) -> None:
         (damage_offsets, r"pixels\.bin"),
         (pickle_index, r"index\.npy"),
         (remove_row, "does not hold together"),
+        (forget_row, "does not hold together"),
+        (mix_row_starts, r"rows\.npy does not say"),
+        (lambda path: (path / "rows.npy").unlink(), r"rows\.npy cannot be read"),
         (change_version, "has format 99"),
         (empty_report, "is not the report"),
         (lambda path: (path / "manifest.csv").unlink(), "manifest"),

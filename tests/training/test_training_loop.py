@@ -3,12 +3,13 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import STEPS_PER_EPOCH, TinyTask, kill_at, run_tiny, tiny_batches, tiny_config
+from tiny_run import GLOBAL_BATCH, STEPS_PER_EPOCH, TinyTask, kill_at, run_tiny, tiny_batches, tiny_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -66,6 +67,25 @@ def test_a_run_leaves_its_files_and_figures(fabric, tmp_path: Path) -> None:
     again = run_tiny(tmp_path / "run", tiny_config())
     assert (again.steps, again.figures, again.best) == (12, outcome.figures, outcome.best)
     assert records(folder) == lines
+
+
+def test_the_time_spent_waiting_for_batches_is_told(fabric, tmp_path: Path) -> None:
+    def slow(step: int) -> Iterator[dict[str, Tensor]]:
+        for batch in tiny_batches(step, 2):
+            time.sleep(0.2)
+            yield batch
+
+    config = tiny_config(training={"epochs": 1, "accumulate": 2})
+    outcome = train(fabric, tmp_path / "slow", config, batches=slow)
+    lines = [json.loads(line) for line in (tmp_path / "slow" / "timings.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["epoch"]) for line in lines] == [(step, 1) for step in range(1, 5)]
+    for line in lines:
+        step_seconds = GLOBAL_BATCH * 2 / line["images_per_second"]
+        assert 0.4 / step_seconds <= line["data_wait"] <= 1
+    assert min(line["data_wait"] for line in lines) <= outcome.data_wait <= max(line["data_wait"] for line in lines)
+    quick = train(fabric, tmp_path / "quick", config)
+    assert 0 < quick.data_wait < outcome.data_wait
+    assert "data_wait" not in (tmp_path / "slow" / "metrics.jsonl").read_text()
 
 
 def test_a_task_is_told_how_far_the_run_is(fabric, tmp_path: Path) -> None:

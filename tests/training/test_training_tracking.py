@@ -57,6 +57,8 @@ def test_wandb_and_tensorboard_stay_inside_and_name_nobody(tmp_path: Path, capfd
                 tracker.write(step, 1, {"train/loss": step / 10}, {"images_per_second": 5.0})
     assert [json.loads(line)["step"] for line in folder.metrics.read_text().splitlines()] == [1, 2, 3, 4, 5]
     assert "images_per_second" not in folder.metrics.read_text()
+    timings = [json.loads(line) for line in folder.timings.read_text().splitlines()]
+    assert timings == [{"step": step, "epoch": 1, "images_per_second": 5.0} for step in (1, 2, 3, 4, 5)]
 
     events = EventAccumulator(str(folder.tensorboard)).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5]
@@ -86,14 +88,14 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.
     monkeypatch.setattr(sys, "stderr", stream)
     with Progress(100, 40, shown=True) as progress:
         for _ in range(60):
-            progress.advance(0.5, 320.4)
+            progress.advance(0.5, 320.4, 0.034)
     with Progress(100, 0, shown=False) as progress:
-        progress.advance(0.5, 320.4)
+        progress.advance(0.5, 320.4, 0.034)
     assert "\r" not in stream.getvalue()
     lines = stream.getvalue().splitlines()
     assert 1 <= len(lines) <= 3
     assert "100/100" in lines[-1]
-    assert "loss 0.5000, 320 images/s" in lines[-1]
+    assert "loss 0.5000, 320 images/s, 3% waiting for data" in lines[-1]
 
 
 def test_wandb_that_cannot_begin_stops_only_an_online_run(
