@@ -1,19 +1,24 @@
 """The work of preparing: decode every file of a folder and store its films."""
 
 import logging
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from mim.data.decode import DecodedFile, DecodeOptions, Skipped, decode_file, unreadable
+from mim.data.duplicates import find_copies, report_copies
+from mim.data.earlier import EarlierDataset, save_sources
 from mim.data.privacy import salt_check
 from mim.data.processes import available_cores, map_in_processes
-from mim.data.scan import SourceFile, fingerprint
-from mim.data.store import FORMAT_VERSION, REPORT
+from mim.data.scan import SourceFile, source_key
+from mim.data.sheet import SHEET, write_sheet
+from mim.data.store import FORMAT_VERSION, JOURNAL, REPORT, PreparedDataset, is_prepared, part_of
+from mim.data.swap import mend
 from mim.data.writer import StoreWriter, count_by_reason
 from mim.errors import MimError
 
@@ -27,52 +32,111 @@ def lock_of(output: Path) -> Path:
     return output.with_name(f".{output.name}.lock")
 
 
-def build(files: Sequence[SourceFile], output: Path, options: DecodeOptions, workers: int | None) -> None:
-    """Decode files into a new dataset; the caller holds the lock of `output`.
+def clean_up(output: Path) -> None:
+    """Clear away what a process left that was killed just after, or while, it put a dataset in its place."""
+    mend(output)
+    if is_prepared(output):
+        (output / JOURNAL).unlink(missing_ok=True)
+        if is_prepared(part_of(output)):  # whole, so it is the dataset that was replaced
+            shutil.rmtree(part_of(output))
+
+
+def build(
+    files: Sequence[SourceFile],
+    output: Path,
+    options: DecodeOptions,
+    workers: int | None,
+    earlier: EarlierDataset | None = None,
+) -> None:
+    """Make a dataset of files; the caller holds the lock of `output`.
+
+    The result is the same whether films are decoded or taken over.
+
+    Args:
+        files: What to read, in order.
+        output: Where the dataset goes; one that stands there is replaced when the new one is whole.
+        options: How films are stored.
+        workers: Processes that decode; None = as many as there are cores.
+        earlier: A dataset with the same options, whose films are taken over where their files have not changed.
 
     Raises:
         MimError: Nothing is readable, or `output` cannot be written.
     """
-    stored = {"long_side": options.long_side, "bits": options.bits}
-    check = salt_check(options.salt)
-    header = {
-        "format": FORMAT_VERSION,
-        **stored,
-        "salt_check": check,
-        "files": fingerprint(files, *(file.image for file in files)),
-    }
+    header = {"format": FORMAT_VERSION, "options": options.stored(), "salt_check": salt_check(options.salt)}
+    sources = [source_key(file, options.salt) for file in files]
     try:
-        with StoreWriter(output, header) as writer:
-            _decode_all(files[writer.files_done :], writer, options, workers, total=len(files))
+        with StoreWriter(output, header, sources) as writer:
+            _fill(files[writer.files_done :], writer, options, workers, earlier)
             if not writer.rows:
                 writer.discard()
                 raise MimError(
                     f"{options.root}: no film could be read: {_in_words(writer.skipped, len(files))}; "
                     "data.path must hold DICOM, PNG, JPEG or TIFF radiographs"
                 )
-            writer.finish(options.root, stored, check)
+            copies = _complete(writer, files, options)
+            writer.finish()
     except OSError as error:
         raise MimError(f"{output} cannot be written ({error}): make room, or choose another folder") from error
     listed = f"; {_in_words(writer.skipped)}, listed in {output / REPORT}" if writer.skipped else ""
     logger.info("%d films from %d files%s", len(writer.rows), len(files), listed)
+    if copies["groups"]:
+        logger.warning(
+            "among them are %d exact and %d near copies of other films, %d of them across patients, listed in %s",
+            *(copies["exact"], copies["near"], copies["across_patients"], output / REPORT),
+        )
+    logger.info("look at %s: are films inverted, or cropped wrong?", output / SHEET)
 
 
-def _decode_all(
-    files: Sequence[SourceFile], writer: StoreWriter, options: DecodeOptions, workers: int | None, total: int
+def _fill(
+    files: Sequence[SourceFile],
+    writer: StoreWriter,
+    options: DecodeOptions,
+    workers: int | None,
+    earlier: EarlierDataset | None,
 ) -> None:
-    count = max(1, min(workers or available_cores(), len(files)))
-    decoded = map_in_processes(
+    """Add the files that the writer does not have yet."""
+    total = writer.files_done + len(files)
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    with tqdm(total=total, initial=writer.files_done, desc="preparing", unit="file", mininterval=interval) as bar:
+        for result in _read(files, options, workers, earlier):
+            writer.add(result)
+            bar.update()
+
+
+def _read(
+    files: Sequence[SourceFile], options: DecodeOptions, workers: int | None, earlier: EarlierDataset | None
+) -> Iterator[DecodedFile]:
+    """Yield the films of each file in order, from the earlier dataset where that has them."""
+    if earlier is None:
+        yield from _decode([file.image for file in files], options, workers)
+        return
+    known = [earlier.knows(file, options) for file in files]
+    decoded = _decode([file.image for file, old in zip(files, known, strict=True) if not old], options, workers)
+    for file, old in zip(files, known, strict=True):
+        taken = earlier.take(file) if old else next(decoded)
+        if taken is None:
+            logger.warning("the stored films of %s are damaged: it is decoded again", file.image)
+            taken = next(_decode([file.image], options, workers))
+        yield taken
+
+
+def _decode(images: Sequence[str], options: DecodeOptions, workers: int | None) -> Iterator[DecodedFile]:
+    return map_in_processes(
         partial(decode_file, options=options),
-        (file.image for file in files),
-        workers=count,
+        images,
+        workers=max(1, min(workers or available_cores(), len(images))),
         crashed=_crashed,
         preload=["mim.data.decode"],
     )
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    with tqdm(total=total, initial=total - len(files), desc="preparing", unit="file", mininterval=interval) as bar:
-        for result in decoded:
-            writer.add(result)
-            bar.update()
+
+
+def _complete(writer: StoreWriter, files: Sequence[SourceFile], options: DecodeOptions) -> dict[str, Any]:
+    """Write what stands beside the pixels; return what the report says of copies."""
+    copies = report_copies(writer.rows, find_copies(writer.rows))
+    writer.write_tables({**writer.describe(options.root), "duplicates": copies})
+    save_sources(writer.part, files, options.salt)
+    write_sheet(PreparedDataset.open(writer.part), writer.part / SHEET)
+    return copies
 
 
 def _crashed(image: str) -> DecodedFile:

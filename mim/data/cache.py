@@ -3,15 +3,19 @@
 import logging
 import os
 import time
+from dataclasses import replace
+from glob import escape
 from pathlib import Path
 
-from mim.data.build import Bits, build, lock_of
+from mim.data.build import Bits, build, clean_up, lock_of
+from mim.data.crop import Crop
 from mim.data.decode import DecodeOptions
+from mim.data.earlier import EarlierDataset
 from mim.data.locking import locked
 from mim.data.privacy import load_salt, salt_check
 from mim.data.processes import refuse_unguarded_script
 from mim.data.scan import fingerprint, scan
-from mim.data.store import FORMAT_VERSION, PreparedDataset, is_prepared, part_of
+from mim.data.store import FORMAT_VERSION, REPORT, PreparedDataset, is_prepared, part_of
 from mim.errors import MimError
 
 logger = logging.getLogger(__name__)
@@ -25,6 +29,9 @@ def open_or_prepare(
     *,
     long_side: int,
     bits: Bits,
+    crop: Crop = "none",
+    tile: int | None = None,
+    tile_overlap: int = 0,
     workers: int | None = None,
     stall_seconds: float = STALL_SECONDS,
     poll_seconds: float = 1.0,
@@ -32,14 +39,18 @@ def open_or_prepare(
     """Open `path` if it is a prepared dataset, else the one in `cache` made from it, after making it if need be.
 
     The name in the cache holds a fingerprint of the files (relative paths, sizes, times of change) and of the options,
-    so that a folder is prepared again when, and only when, something changed. Of several ranks (environment RANK) only
-    the first prepares; the others wait. Of several processes that ask at once, one prepares.
+    so that a folder is prepared again when, and only when, something changed. Films of files that have not changed are
+    then taken over from the dataset before, which stays for the runs that read it. Of several ranks (environment RANK)
+    only the first prepares; the others wait. Of several processes that ask at once, one prepares.
 
     Args:
         path: Folder of films, or a prepared dataset.
         cache: Where prepared datasets and their salt are kept.
         long_side: Longer side of a stored film in pixels.
         bits: Bits of a stored pixel.
+        crop: What is taken away around a film (`mim.data.crop`).
+        tile: Side of the windows that films are cut into, unreduced; None = they stay whole.
+        tile_overlap: Pixels by which neighbouring windows overlap.
         workers: Processes that decode; None = as many as there are cores.
         stall_seconds: How long a waiting rank bears that nothing changes.
         poll_seconds: How often a waiting rank looks.
@@ -47,17 +58,12 @@ def open_or_prepare(
     Raises:
         MimError: As `prepare`; or the waiting rank saw nothing change for too long.
     """
+    wanted = DecodeOptions(path.resolve(), long_side, bits, b"", crop, tile, tile_overlap)
     if is_prepared(path):
-        dataset = PreparedDataset.open(path)
-        if (dataset.long_side, dataset.bits) != (long_side, bits):
-            logger.warning(
-                "%s was prepared with long_side %d and %d bits: data.long_side %d and data.bits %d change nothing",
-                *(path, dataset.long_side, dataset.bits, long_side, bits),
-            )
-        return dataset
+        return _open_as_it_is(path, wanted)
     files = scan(path, leave_out=[cache])
-    salt = load_salt(cache)
-    key = fingerprint(files, FORMAT_VERSION, long_side, bits, salt_check(salt))
+    options = replace(wanted, salt=load_salt(cache))
+    key = fingerprint(files, FORMAT_VERSION, *options.stored().values(), salt_check(options.salt))
     output = cache.absolute() / f"{path.resolve().name}-{key[:12]}"
     if not is_prepared(output):
         if int(os.environ.get("RANK", "0")) > 0:
@@ -65,10 +71,39 @@ def open_or_prepare(
         else:
             refuse_unguarded_script()
             with locked(lock_of(output)):
+                clean_up(output)
                 if not is_prepared(output):
-                    logger.info("preparing %d files in %s", len(files), output)
-                    build(files, output, DecodeOptions(path.resolve(), long_side, bits, salt), workers)
+                    earlier = _latest(output, options)
+                    change = f" ({earlier.in_words(files, options)} since {earlier.dataset.path})" if earlier else ""
+                    logger.info("preparing %d files in %s%s", len(files), output, change)
+                    build(files, output, options, workers, earlier)
     return PreparedDataset.open(output)
+
+
+def _open_as_it_is(path: Path, wanted: DecodeOptions) -> PreparedDataset:
+    dataset = PreparedDataset.open(path)
+    made_with = dataset.report["options"]
+    for name, value in wanted.stored().items():
+        if made_with.get(name, value) != value:
+            logger.warning(
+                "%s was prepared with %s %s: data.%s %s changes nothing", *(path, name, made_with[name], name, value)
+            )
+    return dataset
+
+
+def _latest(output: Path, options: DecodeOptions) -> EarlierDataset | None:
+    """Find the newest dataset in the cache that was made of the same folder with the same options."""
+    stem = output.name.rpartition("-")[0]
+    found = [path for path in output.parent.glob(f"{escape(stem)}-*") if is_prepared(path) and path != part_of(output)]
+    for path in sorted(found, key=lambda path: (path / REPORT).stat().st_mtime_ns, reverse=True):
+        try:
+            earlier = EarlierDataset(path)
+        except MimError as error:
+            logger.warning("nothing can be taken over from an earlier preparation: %s", error)
+            continue
+        if earlier.dataset.source == options.root and earlier.fits(options):
+            return earlier
+    return None
 
 
 def dataset_salt(dataset: PreparedDataset, cache: Path) -> bytes:

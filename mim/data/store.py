@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mim.data.manifest import ManifestRow, read_manifest
 from mim.errors import MimError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PIXELS = "pixels.bin"
 INDEX = "index.npy"
 MANIFEST = "manifest.csv"
@@ -22,7 +22,7 @@ Film = NDArray[np.uint8] | NDArray[np.uint16]
 
 def is_prepared(path: Path) -> bool:
     """Whether a folder is a prepared dataset (a half-made one never is)."""
-    return (path / REPORT).is_file() and (path / INDEX).is_file()
+    return (path / REPORT).is_file() and (path / INDEX).is_file() and not is_half_made(path)
 
 
 def part_of(output: Path) -> Path:

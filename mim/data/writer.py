@@ -1,7 +1,6 @@
 """The writing side of the store: films appended one file at a time, so that a cut-off preparation can go on."""
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -14,29 +13,34 @@ import numpy as np
 
 from mim.data.decode import DecodedFile, Skipped
 from mim.data.manifest import ManifestRow, write_manifest
-from mim.data.store import FORMAT_VERSION, INDEX, JOURNAL, MANIFEST, PIXELS, REPORT, part_of
+from mim.data.regions import Rectangle
+from mim.data.store import INDEX, JOURNAL, MANIFEST, PIXELS, REPORT, part_of
+from mim.data.swap import put_in_place, sync
 
 
 class StoreWriter:
-    """Writes a prepared dataset into a `.part` folder and renames it when it is whole.
+    """Writes a prepared dataset into a `.part` folder and puts it in its place when it is whole.
 
     Each source file is one line of a journal, written after its pixels. A writer that finds the journal of the same
-    films and options goes on after its last whole line.
+    options goes on after its last whole line that belongs to the same files in the same order.
 
     Args:
-        output: The folder of the prepared dataset, which must not exist.
-        header: What must agree for a journal to be continued: options and the fingerprint of the source.
+        output: The folder of the prepared dataset; one that stands there is replaced in the end.
+        header: What must agree for a journal to be continued: format, options and salt.
+        sources: The key of each source file, in order.
     """
 
-    def __init__(self, output: Path, header: dict[str, Any]) -> None:
+    def __init__(self, output: Path, header: dict[str, Any], sources: Sequence[str]) -> None:
         self.output = output
         self.part = part_of(output)
         self.rows: list[ManifestRow] = []
         self.index: list[tuple[int, int, int]] = []
         self.skipped: list[Skipped] = []
         self.files_done = 0
+        self._header = header
+        self._sources = sources
         self._offset = 0
-        journal_end = self._resume(header)
+        journal_end = self._resume()
         if journal_end == 0:
             if self.part.exists():
                 shutil.rmtree(self.part)
@@ -65,34 +69,41 @@ class StoreWriter:
             self._offset += film.nbytes
             entries.append({"place": place, "row": asdict(row)})
         self._pixels.flush()
-        line = {"films": entries, "skipped": [asdict(item) for item in decoded.skipped], "end": self._offset}
+        line = {
+            "source": self._sources[self.files_done],
+            "films": entries,
+            "skipped": [asdict(item) for item in decoded.skipped],
+            "end": self._offset,
+        }
         self._journal.write(_to_line(line))
         self._journal.flush()
         self._take(line)
 
-    def finish(self, source: Path, options: dict[str, int], salt_check: str) -> None:
-        """Write manifest, index and report, and rename the folder."""
-        hashes = Counter(row.sha256 for row in self.rows)
-        report = {
-            "format": FORMAT_VERSION,
+    def describe(self, source: Path) -> dict[str, Any]:
+        """What `report.json` says, but for copies among the films."""
+        return {
+            **self._header,
             "source": str(source),
-            "options": options,
-            "salt_check": salt_check,
             "files": self.files_done,
             "films": len(self.rows),
-            "duplicate_films": sum(count - 1 for count in hashes.values()),
             "skipped_by_reason": count_by_reason(self.skipped),
             "skipped": [asdict(skipped) for skipped in self.skipped],
         }
+
+    def write_tables(self, report: dict[str, Any]) -> None:
+        """Write manifest, index and report, so that the half-made folder can be opened."""
+        self._pixels.close()
         write_manifest(self.part / MANIFEST, self.rows)
         np.save(self.part / INDEX, np.array(self.index, dtype=np.int64).reshape(-1, 3), allow_pickle=False)
         (self.part / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+    def finish(self) -> None:
+        """Put the folder in its place; until then the journal stays, so that nothing is done twice."""
         self._journal.close()
-        self._pixels.close()
-        (self.part / JOURNAL).unlink()
         for path in (*sorted(self.part.iterdir()), self.part):
-            _sync(path)
-        self.part.rename(self.output)
+            sync(path)
+        put_in_place(self.part, self.output)
+        (self.output / JOURNAL).unlink()
 
     def discard(self) -> None:
         """Remove what was written."""
@@ -100,22 +111,24 @@ class StoreWriter:
         self._pixels.close()
         shutil.rmtree(self.part)
 
-    def _resume(self, header: dict[str, Any]) -> int:
+    def _resume(self) -> int:
         """Take over what an earlier writer left; return where its journal ends, 0 if it is of no use."""
         journal, pixels = self.part / JOURNAL, self.part / PIXELS
         if not (journal.is_file() and pixels.is_file()):
             return 0
-        lines = journal.read_bytes().splitlines(keepends=True)
-        if not lines or lines[0] != _to_line(header):
-            return 0
-        end, available = len(lines[0]), pixels.stat().st_size
-        for text in lines[1:]:
-            line = _parse_line(text)
-            if line is None or line["end"] > available:
-                break
-            self._take(line)
-            self._offset = line["end"]
-            end += len(text)
+        available = pixels.stat().st_size
+        with journal.open("rb") as lines:
+            header = lines.readline()
+            if header != _to_line(self._header):
+                return 0
+            end = len(header)
+            for text, source in zip(lines, self._sources, strict=False):
+                line = _parse_line(text)
+                if line is None or line["source"] != source or line["end"] > available:
+                    break
+                self._take(line)
+                self._offset = line["end"]
+                end += len(text)
         return end
 
     def _take(self, line: dict[str, Any]) -> None:
@@ -144,8 +157,14 @@ def _parse_line(text: bytes) -> dict[str, Any] | None:
 
 
 def _to_row(values: dict[str, Any]) -> ManifestRow:
-    spacing = values["spacing_mm"]
-    return ManifestRow(**{**values, "spacing_mm": None if spacing is None else tuple(spacing)})
+    spacing, crop = values["spacing_mm"], values["crop"]
+    return ManifestRow(
+        **{
+            **values,
+            "spacing_mm": None if spacing is None else tuple(spacing),
+            "crop": None if crop is None else Rectangle(*crop),
+        }
+    )
 
 
 def _open_at(path: Path, position: int) -> BinaryIO:
@@ -153,11 +172,3 @@ def _open_at(path: Path, position: int) -> BinaryIO:
     file.truncate(position)
     file.seek(position)
     return file
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

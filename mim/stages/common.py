@@ -46,7 +46,15 @@ def open_films(data: DataConfig) -> PreparedDataset:
     """
     if not data.path:
         raise MimError("data.path is not set: give data.path=<folder of films, or prepared dataset>")
-    return open_or_prepare(Path(data.path), Path(data.cache), long_side=data.long_side, bits=data.bits)
+    return open_or_prepare(
+        Path(data.path),
+        Path(data.cache),
+        long_side=data.long_side,
+        bits=data.bits,
+        crop=data.crop,
+        tile=data.tile,
+        tile_overlap=data.tile_overlap,
+    )
 
 
 @dataclass(frozen=True)

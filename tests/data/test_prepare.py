@@ -55,7 +55,7 @@ def test_every_film_is_stored_once_and_the_rest_is_listed(
     assert [row.image for row in dataset.rows] == expected
     assert [row.frame for row in dataset.rows if row.image == "x/many.dcm"] == [0, 1, 2]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert (report["films"], report["files"], report["duplicate_films"]) == (12, 13, 1)
+    assert (report["films"], report["files"], report["duplicates"]["exact"]) == (12, 13, 1)
     assert {item["image"] for item in report["skipped"]} == {"broken.png", "notes.txt", "nowhere.png"}
     assert sum(report["skipped_by_reason"].values()) == 3
     assert report["skipped_by_reason"]["not-an-image"] == 1
