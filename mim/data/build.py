@@ -15,7 +15,7 @@ from mim.data.duplicates import find_copies, report_copies
 from mim.data.earlier import EarlierDataset, save_sources
 from mim.data.privacy import salt_check
 from mim.data.processes import available_cores, map_in_processes
-from mim.data.scan import SourceFile, source_key
+from mim.data.scan import SourceFile, is_note, source_key
 from mim.data.sheet import SHEET, write_sheet
 from mim.data.store import FORMAT_VERSION, JOURNAL, REPORT, PreparedDataset, is_prepared, part_of
 from mim.data.swap import mend
@@ -62,11 +62,10 @@ def build(
     Raises:
         MimError: Nothing is readable, or `output` cannot be written.
     """
-    header = {"format": FORMAT_VERSION, "options": options.stored(), "salt_check": salt_check(options.salt)}
     sources = [source_key(file, options.salt) for file in files]
     try:
-        with StoreWriter(output, header, sources) as writer:
-            _fill(files[writer.files_done :], writer, options, workers, earlier)
+        with StoreWriter(output, header_of(options), sources) as writer:
+            _fill(files, sources, writer, options, workers, earlier)
             if not writer.rows:
                 writer.discard()
                 raise MimError(
@@ -87,19 +86,31 @@ def build(
     logger.info("look at %s: are films inverted, or cropped wrong?", output / SHEET)
 
 
+def header_of(options: DecodeOptions) -> dict[str, Any]:
+    """What two preparations must have in common for one to take over what the other did."""
+    return {"format": FORMAT_VERSION, "options": options.stored(), "salt_check": salt_check(options.salt)}
+
+
 def _fill(
     files: Sequence[SourceFile],
+    sources: Sequence[str],
     writer: StoreWriter,
     options: DecodeOptions,
     workers: int | None,
     earlier: EarlierDataset | None,
 ) -> None:
     """Add the files that the writer does not have yet."""
-    total = writer.files_done + len(files)
+    done = writer.files_done
+    left_over = [source in writer.leftover and not is_note(file) for file, source in zip(files, sources, strict=True)]
+    to_read = [file for file, old in zip(files[done:], left_over[done:], strict=True) if not old]
+    results = _read(to_read, options, workers, earlier)
     interval = 0.2 if sys.stderr.isatty() else 30.0
-    with tqdm(total=total, initial=writer.files_done, desc="preparing", unit="file", mininterval=interval) as bar:
-        for result in _read(files, options, workers, earlier):
-            writer.add(result)
+    with tqdm(total=len(files), initial=done, desc="preparing", unit="file", mininterval=interval) as bar:
+        for source, old in zip(sources[done:], left_over[done:], strict=True):
+            if old:
+                writer.restore(source)
+            else:
+                writer.add(next(results))
             bar.update()
 
 

@@ -3,14 +3,16 @@
 import logging
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
 
-from mim.data.build import Bits, build, clean_up, lock_of
+from mim.data.build import Bits, build, clean_up, header_of, lock_of
 from mim.data.crop import Crop
 from mim.data.decode import DecodeOptions
 from mim.data.earlier import EarlierDataset
+from mim.data.journal import adopt
 from mim.data.locking import locked
 from mim.data.privacy import load_salt, salt_check
 from mim.data.processes import refuse_unguarded_script
@@ -73,6 +75,7 @@ def open_or_prepare(
             with locked(lock_of(output)):
                 clean_up(output)
                 if not is_prepared(output):
+                    _adopt_half_made(output, options)
                     earlier = _latest(output, options)
                     change = f" ({earlier.in_words(files, options)} since {earlier.dataset.path})" if earlier else ""
                     logger.info("preparing %d files in %s%s", len(files), output, change)
@@ -93,8 +96,7 @@ def _open_as_it_is(path: Path, wanted: DecodeOptions) -> PreparedDataset:
 
 def _latest(output: Path, options: DecodeOptions) -> EarlierDataset | None:
     """Find the newest dataset in the cache that was made of the same folder with the same options."""
-    stem = output.name.rpartition("-")[0]
-    found = [path for path in output.parent.glob(f"{escape(stem)}-*") if is_prepared(path) and path != part_of(output)]
+    found = filter(is_prepared, _siblings(output))
     for path in sorted(found, key=lambda path: (path / REPORT).stat().st_mtime_ns, reverse=True):
         try:
             earlier = EarlierDataset(path)
@@ -104,6 +106,21 @@ def _latest(output: Path, options: DecodeOptions) -> EarlierDataset | None:
         if earlier.dataset.source == options.root and earlier.fits(options):
             return earlier
     return None
+
+
+def _adopt_half_made(output: Path, options: DecodeOptions) -> None:
+    """Go on with a preparation of the same folder that was cut off before files came or went."""
+    for part in sorted(_siblings(output, ".part")):
+        with locked(lock_of(part.with_name(part.name.removesuffix(".part"))), wait=False) as held:
+            if held and adopt(output, part, header_of(options)):
+                return
+
+
+def _siblings(output: Path, suffix: str = "") -> Iterator[Path]:
+    """What else the cache holds of a folder of this name."""
+    stem = output.name.rpartition("-")[0]
+    found = output.parent.glob(f"{escape(stem)}-{'[0-9a-f]' * 12}{suffix}")
+    return (path for path in found if path not in (output, part_of(output)))
 
 
 def dataset_salt(dataset: PreparedDataset, cache: Path) -> bytes:

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mim.data.decode import DecodedFile, Skipped
+from mim.data.journal import Leftover, read_lines, to_line
 from mim.data.manifest import ManifestRow, write_manifest
 from mim.data.regions import Rectangle
 from mim.data.store import INDEX, JOURNAL, MANIFEST, PIXELS, REPORT, part_of
@@ -37,6 +39,7 @@ class StoreWriter:
         self.index: list[tuple[int, int, int]] = []
         self.skipped: list[Skipped] = []
         self.files_done = 0
+        self.leftover = Leftover(output, header)
         self._header = header
         self._sources = sources
         self._offset = 0
@@ -48,7 +51,7 @@ class StoreWriter:
         self._journal = _open_at(self.part / JOURNAL, journal_end)
         self._pixels = _open_at(self.part / PIXELS, self._offset)
         if journal_end == 0:
-            self._journal.write(_to_line(header))
+            self._journal.write(to_line(header))
             self._journal.flush()
 
     def __enter__(self) -> "StoreWriter":
@@ -69,13 +72,22 @@ class StoreWriter:
             self._offset += film.nbytes
             entries.append({"place": place, "row": asdict(row)})
         self._pixels.flush()
-        line = {
-            "source": self._sources[self.files_done],
-            "films": entries,
-            "skipped": [asdict(item) for item in decoded.skipped],
-            "end": self._offset,
-        }
-        self._journal.write(_to_line(line))
+        self._enter(entries, [asdict(item) for item in decoded.skipped])
+
+    def restore(self, source: str) -> None:
+        """Append the films of the next source file as they were left over from a preparation that was cut off."""
+        line, pixels = self.leftover.entry(source)
+        moved = self._offset - self.leftover.start(source)
+        films = [{**film, "place": (film["place"][0] + moved, *film["place"][1:])} for film in line["films"]]
+        self._pixels.write(pixels)
+        self._pixels.flush()
+        self._offset += len(pixels)
+        self._enter(films, line["skipped"])
+
+    def _enter(self, films: list[dict[str, Any]], skipped: list[dict[str, Any]]) -> None:
+        """Write the line of the next source file, whose pixels are written."""
+        line = {"source": self._sources[self.files_done], "films": films, "skipped": skipped, "end": self._offset}
+        self._journal.write(to_line(line))
         self._journal.flush()
         self._take(line)
 
@@ -104,32 +116,30 @@ class StoreWriter:
             sync(path)
         put_in_place(self.part, self.output)
         (self.output / JOURNAL).unlink()
+        self.leftover.remove()
 
     def discard(self) -> None:
         """Remove what was written."""
         self._journal.close()
         self._pixels.close()
         shutil.rmtree(self.part)
+        self.leftover.remove()
 
     def _resume(self) -> int:
-        """Take over what an earlier writer left; return where its journal ends, 0 if it is of no use."""
-        journal, pixels = self.part / JOURNAL, self.part / PIXELS
-        if not (journal.is_file() and pixels.is_file()):
+        """Take over what an earlier writer left; return where its journal ends, 0 if it is of no use.
+
+        Where the files are not the same any more, it is put aside, to be restored file by file.
+        """
+        entries = list(read_lines(self.part, self._header))
+        matching = zip(entries, self._sources, strict=False)
+        fit = list(takewhile(lambda pair: pair[0][0]["source"] == pair[1], matching))
+        if len(fit) < len(entries):
+            self.leftover.take_over(self.part)
             return 0
-        available = pixels.stat().st_size
-        with journal.open("rb") as lines:
-            header = lines.readline()
-            if header != _to_line(self._header):
-                return 0
-            end = len(header)
-            for text, source in zip(lines, self._sources, strict=False):
-                line = _parse_line(text)
-                if line is None or line["source"] != source or line["end"] > available:
-                    break
-                self._take(line)
-                self._offset = line["end"]
-                end += len(text)
-        return end
+        for (line, _), _ in fit:
+            self._take(line)
+            self._offset = line["end"]
+        return entries[-1][1] if entries else 0
 
     def _take(self, line: dict[str, Any]) -> None:
         for film in line["films"]:
@@ -143,17 +153,6 @@ def count_by_reason(skipped: Sequence[Skipped]) -> dict[str, int]:
     """Count what was left out by reason, the most frequent first."""
     counts = Counter(item.reason for item in skipped)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _to_line(value: dict[str, Any]) -> bytes:
-    return json.dumps(value).encode("ascii") + b"\n"
-
-
-def _parse_line(text: bytes) -> dict[str, Any] | None:
-    if not text.endswith(b"\n"):
-        return None  # the process was stopped while it wrote this line
-    line: dict[str, Any] = json.loads(text)
-    return line
 
 
 def _to_row(values: dict[str, Any]) -> ManifestRow:
