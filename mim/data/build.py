@@ -126,7 +126,7 @@ def _read(
     for file, old in zip(files, known, strict=True):
         taken = earlier.take(file) if old else next(decoded)
         if taken is None:
-            logger.warning("the stored films of %s are damaged: it is decoded again", file.image)
+            logger.warning("the stored pixels of a file are damaged: it is decoded again")
             taken = next(_decode([file.image], options, workers))
         yield taken
 

@@ -80,7 +80,7 @@ class CopyGroup:
     """Films that are copies of each other.
 
     Attributes:
-        rows: Their places in the manifest, sorted; of a film in tiles that of the first tile.
+        rows: Their places in the manifest, sorted; of a file with several frames or tiles that of the first.
         exact: Whether all of them have the same stored pixels.
         across_patients: Whether they are of more than one patient; films of no known patient count as one each.
     """
@@ -91,7 +91,10 @@ class CopyGroup:
 
 
 def find_copies(rows: Sequence[ManifestRow], distance: int = NEAR) -> list[CopyGroup]:
-    """Group the films of a manifest that are copies of each other: chains of pairs, those of equal pixels included."""
+    """Group the films of a manifest that are copies of each other: chains of pairs, those of equal pixels included.
+
+    Frames of one file that look alike are no copies; of each file a group holds the first frame alone.
+    """
     films: dict[tuple[str, int], list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         films[row.image, row.frame].append(number)
@@ -99,7 +102,12 @@ def find_copies(rows: Sequence[ManifestRow], distance: int = NEAR) -> list[CopyG
     hashed = [number for number, place in enumerate(places) if rows[place[0]].perceptual_hash]
     pairs = find_pairs([rows[places[number][0]].perceptual_hash for number in hashed], distance)
     groups = _chains(((hashed[first], hashed[second]) for first, second in pairs.tolist()))
-    return [_group(rows, [places[number] for number in group]) for group in groups]
+    found = []
+    for group in groups:
+        of_files = {rows[places[number][0]].image: places[number] for number in reversed(group)}
+        if len(of_files) > 1:
+            found.append(_group(rows, sorted(of_files.values())))
+    return found
 
 
 def report_copies(rows: Sequence[ManifestRow], groups: Sequence[CopyGroup], distance: int = NEAR) -> dict[str, Any]:

@@ -62,28 +62,27 @@ class Leftover:
         part.rename(self._path)
         self._entries = self._read()
 
-    def entry(self, source: str) -> tuple[dict[str, Any], bytes]:
-        """Return the entry of a source file and its pixels, as they stand in the pixel file."""
-        start, line = self._entries[source]
-        with (self._path / PIXELS).open("rb") as file:
-            file.seek(start)
-            return line, file.read(line["end"] - start)
-
-    def start(self, source: str) -> int:
-        """Where the pixels of a source file begin, from which the places in its entry are counted."""
-        return self._entries[source][0]
+    def entry(self, source: str) -> tuple[dict[str, Any], int, bytes]:
+        """Return the entry of a source file, where its pixels begin in the pixel file, and what stands there."""
+        place, start = self._entries[source]
+        with (self._path / JOURNAL).open("rb") as journal, (self._path / PIXELS).open("rb") as pixels:
+            journal.seek(place)
+            line: dict[str, Any] = json.loads(journal.readline())
+            pixels.seek(start)
+            return line, start, pixels.read(line["end"] - start)
 
     def remove(self) -> None:
         """Remove it from disk."""
         if self._path.exists():
             shutil.rmtree(self._path)
 
-    def _read(self) -> dict[str, tuple[int, dict[str, Any]]]:
+    def _read(self) -> dict[str, tuple[int, int]]:
+        """For each source file, where its entry begins in the journal, and its pixels in the pixel file."""
         entries = {}
-        start = 0
-        for line, _ in read_lines(self._path, self._header):
-            entries[line["source"]] = (start, line)
-            start = line["end"]
+        place, start = len(to_line(self._header)), 0
+        for line, end in read_lines(self._path, self._header):
+            entries[line["source"]] = (place, start)
+            place, start = end, line["end"]
         return entries
 
 

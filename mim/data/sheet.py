@@ -61,12 +61,12 @@ def write_sheet(dataset: PreparedDataset, path: Path) -> None:
         path: The file to write.
     """
     rows = dataset.rows
-    order = sorted(range(len(rows)), key=lambda number: rows[number].image_id)
-    bright = sorted(_films(rows), key=lambda number: (-(rows[number].edge_brightness or 0), rows[number].image_id))
+    sample = _one_a_file(sorted(range(len(rows)), key=lambda number: rows[number].image_id), rows)
+    bright = sorted(sample, key=lambda number: (-(rows[number].edge_brightness or 0), rows[number].image_id))
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("sheet.html.jinja").render(
         summary=_summary(dataset),
-        sample=[_stored(dataset, number) for number in order[:_SAMPLE]],
+        sample=[_stored(dataset, number) for number in sample[:_SAMPLE]],
         bright=[_stored(dataset, number) for number in bright[:_EXTREMES]],
         cropped=_cropped(dataset),
         copies=_copies(dataset),
@@ -79,6 +79,14 @@ def write_sheet(dataset: PreparedDataset, path: Path) -> None:
 def _films(rows: Sequence[ManifestRow]) -> list[int]:
     """Numbers of the first row of each film; with tiles a film has several."""
     return [number for number, row in enumerate(rows) if not row.tile]
+
+
+def _one_a_file(numbers: Iterable[int], rows: Sequence[ManifestRow]) -> list[int]:
+    """Keep the first of the given rows of each file, lest a file of many frames or tiles fill the page."""
+    first: dict[str, int] = {}
+    for number in numbers:
+        first.setdefault(rows[number].image, number)
+    return list(first.values())
 
 
 def _summary(dataset: PreparedDataset) -> list[tuple[str, str]]:
@@ -119,7 +127,10 @@ def _cropped(dataset: PreparedDataset) -> list[Picture]:
     kept = {film: _hull(part) for film, part in parts.items()}
     share = {film: box.width * box.height / (first[film].width * first[film].height) for film, box in kept.items()}
     least = sorted((film for film in share if share[film] < 1), key=lambda film: (share[film], first[film].image_id))
-    chosen = least[:_EXTREMES]
+    of_files: dict[str, tuple[str, int]] = {}
+    for film in least:
+        of_files.setdefault(film[0], film)
+    chosen = list(of_files.values())[:_EXTREMES]
     read = partial(_read_small, root=dataset.source)
     wholes = map_in_processes(read, chosen, workers=1, crashed=_not_read, preload=["mim.data.decode"])
     return [

@@ -5,7 +5,6 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -35,14 +34,10 @@ class StoreWriter:
     def __init__(self, output: Path, header: dict[str, Any], sources: Sequence[str]) -> None:
         self.output = output
         self.part = part_of(output)
-        self.rows: list[ManifestRow] = []
-        self.index: list[tuple[int, int, int]] = []
-        self.skipped: list[Skipped] = []
-        self.files_done = 0
+        self._forget()
         self.leftover = Leftover(output, header)
         self._header = header
         self._sources = sources
-        self._offset = 0
         journal_end = self._resume()
         if journal_end == 0:
             if self.part.exists():
@@ -76,8 +71,8 @@ class StoreWriter:
 
     def restore(self, source: str) -> None:
         """Append the films of the next source file as they were left over from a preparation that was cut off."""
-        line, pixels = self.leftover.entry(source)
-        moved = self._offset - self.leftover.start(source)
+        line, start, pixels = self.leftover.entry(source)
+        moved = self._offset - start
         films = [{**film, "place": (film["place"][0] + moved, *film["place"][1:])} for film in line["films"]]
         self._pixels.write(pixels)
         self._pixels.flush()
@@ -130,16 +125,23 @@ class StoreWriter:
 
         Where the files are not the same any more, it is put aside, to be restored file by file.
         """
-        entries = list(read_lines(self.part, self._header))
-        matching = zip(entries, self._sources, strict=False)
-        fit = list(takewhile(lambda pair: pair[0][0]["source"] == pair[1], matching))
-        if len(fit) < len(entries):
-            self.leftover.take_over(self.part)
-            return 0
-        for (line, _), _ in fit:
+        expected = iter(self._sources)
+        journal_end = 0
+        for line, place in read_lines(self.part, self._header):
+            if line["source"] != next(expected, None):
+                self.leftover.take_over(self.part)
+                self._forget()
+                return 0
             self._take(line)
-            self._offset = line["end"]
-        return entries[-1][1] if entries else 0
+            self._offset, journal_end = line["end"], place
+        return journal_end
+
+    def _forget(self) -> None:
+        self.rows: list[ManifestRow] = []
+        self.index: list[tuple[int, int, int]] = []
+        self.skipped: list[Skipped] = []
+        self.files_done = 0
+        self._offset = 0
 
     def _take(self, line: dict[str, Any]) -> None:
         for film in line["films"]:

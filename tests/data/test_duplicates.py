@@ -112,6 +112,8 @@ def copied(tmp_path: Path):
     for name, film in films.items():
         write_dicom(tmp_path / "films" / f"{name}.dcm", film * 16, patient=name)
     write_dicom(tmp_path / "films" / "C.dcm", films["A"] * 16, patient="C")
+    still = np.stack([pattern(7, 90, 90).astype(int) * 16] * 3)
+    write_dicom(tmp_path / "films" / "frames.dcm", still, patient="F")  # no copies of each other: they are one file
     write_png(tmp_path / "films" / "b.png", cv2.resize(films["B"].astype(np.uint8), (200, 150)))
     return tmp_path / "films"
 
