@@ -33,6 +33,15 @@ class DataConfig(Config):
     color: Literal["skip", "gray"] = Field(
         "skip", description="colour pictures: skip = leave them out, gray = read their luminance"
     )
+    crop: Literal["none", "border", "collimation"] = Field(
+        "none",
+        description="what is taken away around a film: border = uniform margins; collimation = those, and what lies "
+        "outside the shutters",
+    )
+    tile: int | None = Field(
+        None, ge=16, description="side in pixels of the windows that films are cut into, unreduced; null = whole films"
+    )
+    tile_overlap: int = Field(0, ge=0, description="pixels by which neighbouring windows overlap")
     train_limit: int | None = Field(
         None, ge=1, description="use at most this many training films, whole patients, drawn by seed"
     )

@@ -5,10 +5,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from mim.data.matching import FilmFinder
+from mim.data.regions import Box, map_box
 from mim.data.store import PreparedDataset
 from mim.errors import MimError
-
-Box = tuple[float, float, float, float]
 
 
 def read_boxes(dataset: PreparedDataset, source: Path, coco: str) -> dict[int, list[Box]]:
@@ -20,8 +19,9 @@ def read_boxes(dataset: PreparedDataset, source: Path, coco: str) -> dict[int, l
         coco: The file, relative to `source`.
 
     Returns:
-        For each film that has any, by its number in the dataset: boxes xyxy as shares of the film's width and height,
-        so that they hold at any size.
+        For each film that has any, by its number in the dataset: boxes xyxy as shares of the width and height of the
+        film, or of the part of it that is stored, so that they hold at any size. Boxes of the file count pixels of the
+        whole film; those that hardly touch a part are left out of it (`mim.data.regions.map_box`).
 
     Raises:
         MimError: The file is missing or is not COCO, or names a film that is not in the dataset.
@@ -43,6 +43,8 @@ def read_boxes(dataset: PreparedDataset, source: Path, coco: str) -> dict[int, l
         left, top, width, height = box
         for film in finder.find(names[image]):
             row = dataset.rows[film]
-            wide, high = row.width, row.height
-            boxes[film].append((left / wide, top / high, (left + width) / wide, (top + height) / high))
+            part = map_box((left, top, left + width, top + height), row.crop)
+            if part is not None:
+                wide, high = (row.width, row.height) if row.crop is None else (row.crop.width, row.crop.height)
+                boxes[film].append((part[0] / wide, part[1] / high, part[2] / wide, part[3] / high))
     return dict(boxes)

@@ -1,19 +1,24 @@
 """The work of preparing: decode every file of a folder and store its films."""
 
 import logging
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from mim.data.decode import DecodedFile, DecodeOptions, Skipped, decode_file, unreadable
+from mim.data.duplicates import find_copies, report_copies
+from mim.data.earlier import EarlierDataset, save_sources
 from mim.data.privacy import salt_check
 from mim.data.processes import Failure, Limits, available_cores, map_in_processes
-from mim.data.scan import SourceFile, fingerprint
-from mim.data.store import FORMAT_VERSION, REPORT
+from mim.data.scan import SourceFile, is_note, source_key
+from mim.data.sheet import SHEET, write_sheet
+from mim.data.store import FORMAT_VERSION, JOURNAL, REPORT, PreparedDataset, is_prepared, part_of
+from mim.data.swap import mend
 from mim.data.writer import StoreWriter, count_by_reason
 from mim.errors import MimError
 
@@ -30,66 +35,131 @@ def lock_of(output: Path) -> Path:
     return output.with_name(f".{output.name}.lock")
 
 
+def clean_up(output: Path) -> None:
+    """Clear away what a process left that was killed just after, or while, it put a dataset in its place."""
+    mend(output)
+    if is_prepared(output):
+        (output / JOURNAL).unlink(missing_ok=True)
+        if is_prepared(part_of(output)):  # whole, so it is the dataset that was replaced
+            shutil.rmtree(part_of(output))
+
+
 def build(
     files: Sequence[SourceFile],
     output: Path,
     options: DecodeOptions,
     workers: int | None,
+    earlier: EarlierDataset | None = None,
     limits: Limits = FILE_LIMITS,
 ) -> None:
-    """Decode files into a new dataset; the caller holds the lock of `output`.
+    """Make a dataset of files; the caller holds the lock of `output`.
 
-    A file that takes more than `limits` is listed among the skipped ones.
+    The result is the same whether films are decoded or taken over.
+
+    Args:
+        files: What to read, in order.
+        output: Where the dataset goes; one that stands there is replaced when the new one is whole.
+        options: How films are stored.
+        workers: Processes that decode; None = as many as there are cores.
+        earlier: A dataset with the same options, whose films are taken over where their files have not changed.
+        limits: What a file may take; one that takes more is listed among the skipped ones.
 
     Raises:
         MimError: Nothing is readable, or `output` cannot be written.
     """
-    stored = {"long_side": options.long_side, "bits": options.bits, "voi": options.voi, "color": options.color}
-    check = salt_check(options.salt)
-    header = {
-        "format": FORMAT_VERSION,
-        **stored,
-        "salt_check": check,
-        "files": fingerprint(files, *(file.image for file in files)),
-    }
+    sources = [source_key(file, options.salt) for file in files]
     try:
-        with StoreWriter(output, header) as writer:
-            _decode_all(files[writer.files_done :], writer, options, workers, limits, total=len(files))
+        with StoreWriter(output, header_of(options), sources) as writer:
+            decode = partial(_decode, options=options, workers=workers, limits=limits)
+            _fill(files, sources, writer, partial(_read, decode=decode, options=options, earlier=earlier))
             if not writer.rows:
                 writer.discard()
                 raise MimError(
                     f"{options.root}: no film could be read: {_in_words(writer.skipped, len(files))}; "
                     "data.path must hold DICOM, PNG, JPEG, TIFF or NIfTI radiographs"
                 )
-            writer.finish(options.root, stored, check)
+            copies = _complete(writer, files, options, limits)
+            writer.finish()
     except OSError as error:
         raise MimError(f"{output} cannot be written ({error}): make room, or choose another folder") from error
     listed = f"; {_in_words(writer.skipped)}, listed in {output / REPORT}" if writer.skipped else ""
     logger.info("%d films from %d files%s", len(writer.rows), len(files), listed)
+    if copies["groups"]:
+        logger.warning(
+            "among them are %d exact and %d near copies of other films, %d of them across patients, listed in %s",
+            *(copies["exact"], copies["near"], copies["across_patients"], output / REPORT),
+        )
+    logger.info("look at %s: are films inverted, or cropped wrong?", output / SHEET)
 
 
-def _decode_all(
+def header_of(options: DecodeOptions) -> dict[str, Any]:
+    """What two preparations must have in common for one to take over what the other did."""
+    return {"format": FORMAT_VERSION, "options": options.stored(), "salt_check": salt_check(options.salt)}
+
+
+def _fill(
     files: Sequence[SourceFile],
+    sources: Sequence[str],
     writer: StoreWriter,
-    options: DecodeOptions,
-    workers: int | None,
-    limits: Limits,
-    total: int,
+    read: Callable[[Sequence[SourceFile]], Iterator[DecodedFile]],
 ) -> None:
-    count = max(1, min(workers or available_cores(), len(files)))
-    decoded = map_in_processes(
+    """Add the files that the writer does not have yet."""
+    done = writer.files_done
+    left_over = [source in writer.leftover and not is_note(file) for file, source in zip(files, sources, strict=True)]
+    to_read = [file for file, old in zip(files[done:], left_over[done:], strict=True) if not old]
+    results = read(to_read)
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    with tqdm(total=len(files), initial=done, desc="preparing", unit="file", mininterval=interval) as bar:
+        for source, old in zip(sources[done:], left_over[done:], strict=True):
+            if old:
+                writer.restore(source)
+            else:
+                writer.add(next(results))
+            bar.update()
+
+
+def _read(
+    files: Sequence[SourceFile],
+    decode: Callable[[Sequence[str]], Iterator[DecodedFile]],
+    options: DecodeOptions,
+    earlier: EarlierDataset | None,
+) -> Iterator[DecodedFile]:
+    """Yield the films of each file in order, from the earlier dataset where that has them."""
+    if earlier is None:
+        yield from decode([file.image for file in files])
+        return
+    known = [earlier.knows(file, options) for file in files]
+    decoded = decode([file.image for file, old in zip(files, known, strict=True) if not old])
+    for file, old in zip(files, known, strict=True):
+        taken = earlier.take(file) if old else next(decoded)
+        if taken is None:
+            logger.warning("the stored pixels of a file are damaged: it is decoded again")
+            taken = next(decode([file.image]))
+        yield taken
+
+
+def _decode(
+    images: Sequence[str], options: DecodeOptions, workers: int | None, limits: Limits
+) -> Iterator[DecodedFile]:
+    return map_in_processes(
         partial(decode_file, options=options),
-        (file.image for file in files),
-        workers=count,
+        images,
+        workers=max(1, min(workers or available_cores(), len(images))),
         failed=partial(_failed, limits),
         limits=limits,
         preload=["mim.data.decode"],
     )
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    with tqdm(total=total, initial=total - len(files), desc="preparing", unit="file", mininterval=interval) as bar:
-        for result in decoded:
-            writer.add(result)
-            bar.update()
+
+
+def _complete(
+    writer: StoreWriter, files: Sequence[SourceFile], options: DecodeOptions, limits: Limits
+) -> dict[str, Any]:
+    """Write what stands beside the pixels; return what the report says of copies."""
+    copies = report_copies(writer.rows, find_copies(writer.rows))
+    writer.write_tables({**writer.describe(options.root), "duplicates": copies})
+    save_sources(writer.part, files, options.salt)
+    write_sheet(PreparedDataset.open(writer.part), writer.part / SHEET, limits)
+    return copies
 
 
 def _failed(limits: Limits, image: str, failure: Failure) -> DecodedFile:

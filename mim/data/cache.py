@@ -3,16 +3,22 @@
 import logging
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import replace
+from glob import escape
 from pathlib import Path
 
-from mim.data.build import Bits, build, lock_of
+from mim.data.build import Bits, build, clean_up, header_of, lock_of
+from mim.data.crop import Crop
 from mim.data.decode import DecodeOptions
+from mim.data.earlier import EarlierDataset
+from mim.data.journal import adopt
 from mim.data.locking import locked
 from mim.data.privacy import load_salt, salt_check
 from mim.data.processes import refuse_unguarded_script
 from mim.data.radiograph_types import ColourPolicy
 from mim.data.scan import fingerprint, scan
-from mim.data.store import FORMAT_VERSION, PreparedDataset, is_prepared, part_of
+from mim.data.store import FORMAT_VERSION, REPORT, PreparedDataset, is_prepared, part_of
 from mim.errors import MimError
 
 logger = logging.getLogger(__name__)
@@ -28,6 +34,9 @@ def open_or_prepare(
     bits: Bits,
     voi: int = 0,
     color: ColourPolicy = "skip",
+    crop: Crop = "none",
+    tile: int | None = None,
+    tile_overlap: int = 0,
     workers: int | None = None,
     stall_seconds: float = STALL_SECONDS,
     poll_seconds: float = 1.0,
@@ -35,8 +44,9 @@ def open_or_prepare(
     """Open `path` if it is a prepared dataset, else the one in `cache` made from it, after making it if need be.
 
     The name in the cache holds a fingerprint of the files (relative paths, sizes, times of change) and of the options,
-    so that a folder is prepared again when, and only when, something changed. Of several ranks (environment RANK) only
-    the first prepares; the others wait. Of several processes that ask at once, one prepares.
+    so that a folder is prepared again when, and only when, something changed. Films of files that have not changed are
+    then taken over from the dataset before, which stays for the runs that read it. Of several ranks (environment RANK)
+    only the first prepares; the others wait. Of several processes that ask at once, one prepares.
 
     Args:
         path: Folder of films, or a prepared dataset.
@@ -45,6 +55,9 @@ def open_or_prepare(
         bits: Bits of a stored pixel.
         voi: Which of several VOI LUTs and windows, see `mim.data.read_radiograph`.
         color: What is done with colour pictures: "skip" or "gray".
+        crop: What is taken away around a film (`mim.data.crop`).
+        tile: Side of the windows that films are cut into, unreduced; None = they stay whole.
+        tile_overlap: Pixels by which neighbouring windows overlap.
         workers: Processes that decode; None = as many as there are cores.
         stall_seconds: How long a waiting rank bears that nothing changes.
         poll_seconds: How often a waiting rank looks.
@@ -52,22 +65,14 @@ def open_or_prepare(
     Raises:
         MimError: As `prepare`; or the waiting rank saw nothing change for too long.
     """
+    wanted = DecodeOptions(
+        path.resolve(), long_side, bits, b"", voi=voi, color=color, crop=crop, tile=tile, tile_overlap=tile_overlap
+    )
     if is_prepared(path):
-        dataset = PreparedDataset.open(path)
-        if (dataset.long_side, dataset.bits) != (long_side, bits):
-            logger.warning(
-                "%s was prepared with long_side %d and %d bits: data.long_side %d and data.bits %d change nothing",
-                *(path, dataset.long_side, dataset.bits, long_side, bits),
-            )
-        if (dataset.voi, dataset.color) != (voi, color):
-            logger.warning(
-                "%s was prepared with voi %d and color %s: data.voi %d and data.color %s change nothing",
-                *(path, dataset.voi, dataset.color, voi, color),
-            )
-        return dataset
+        return _open_as_it_is(path, wanted)
     files = scan(path, leave_out=[cache])
-    salt = load_salt(cache)
-    key = fingerprint(files, FORMAT_VERSION, long_side, bits, salt_check(salt), voi, color)
+    options = replace(wanted, salt=load_salt(cache))
+    key = fingerprint(files, FORMAT_VERSION, *options.stored().values(), salt_check(options.salt))
     output = cache.absolute() / f"{path.resolve().name}-{key[:12]}"
     if not is_prepared(output):
         if int(os.environ.get("RANK", "0")) > 0:
@@ -75,11 +80,54 @@ def open_or_prepare(
         else:
             refuse_unguarded_script()
             with locked(lock_of(output)):
+                clean_up(output)
                 if not is_prepared(output):
-                    logger.info("preparing %d files in %s", len(files), output)
-                    options = DecodeOptions(path.resolve(), long_side, bits, salt, voi, color)
-                    build(files, output, options, workers)
+                    _adopt_half_made(output, options)
+                    earlier = _latest(output, options)
+                    change = f" ({earlier.in_words(files, options)} since {earlier.dataset.path})" if earlier else ""
+                    logger.info("preparing %d files in %s%s", len(files), output, change)
+                    build(files, output, options, workers, earlier)
     return PreparedDataset.open(output)
+
+
+def _open_as_it_is(path: Path, wanted: DecodeOptions) -> PreparedDataset:
+    dataset = PreparedDataset.open(path)
+    made_with = dataset.report["options"]
+    for name, value in wanted.stored().items():
+        if made_with.get(name, value) != value:
+            logger.warning(
+                "%s was prepared with %s %s: data.%s %s changes nothing", *(path, name, made_with[name], name, value)
+            )
+    return dataset
+
+
+def _latest(output: Path, options: DecodeOptions) -> EarlierDataset | None:
+    """Find the newest dataset in the cache that was made of the same folder with the same options."""
+    found = filter(is_prepared, _siblings(output))
+    for path in sorted(found, key=lambda path: (path / REPORT).stat().st_mtime_ns, reverse=True):
+        try:
+            earlier = EarlierDataset(path)
+        except MimError as error:
+            logger.warning("nothing can be taken over from an earlier preparation: %s", error)
+            continue
+        if earlier.dataset.source == options.root and earlier.fits(options):
+            return earlier
+    return None
+
+
+def _adopt_half_made(output: Path, options: DecodeOptions) -> None:
+    """Go on with a preparation of the same folder that was cut off before files came or went."""
+    for part in sorted(_siblings(output, ".part")):
+        with locked(lock_of(part.with_name(part.name.removesuffix(".part"))), wait=False) as held:
+            if held and adopt(output, part, header_of(options)):
+                return
+
+
+def _siblings(output: Path, suffix: str = "") -> Iterator[Path]:
+    """What else the cache holds of a folder of this name."""
+    stem = output.name.rpartition("-")[0]
+    found = output.parent.glob(f"{escape(stem)}-{'[0-9a-f]' * 12}{suffix}")
+    return (path for path in found if path not in (output, part_of(output)))
 
 
 def dataset_salt(dataset: PreparedDataset, cache: Path) -> bytes:

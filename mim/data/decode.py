@@ -3,7 +3,8 @@
 import errno
 import hashlib
 import traceback
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,36 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mim.data.crop import Crop, find_crop
+from mim.data.duplicates import HASH_SIDE, perceptual_hash
 from mim.data.manifest import ManifestRow
 from mim.data.privacy import salted_hash
 from mim.data.radiograph import ColourPolicy, Radiograph, UnreadableRadiograph, count_frames, read_radiograph
+from mim.data.regions import tile_rectangles, whole
 from mim.data.store import Film, FilmLevels, half_shape, pixel_type
+from mim.errors import MimError
 
-_CONTENT_SIDE = 32
+_EDGE = HASH_SIDE // 16
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What decides how a file of `root` is stored; `voi` and `color` as in `mim.data.read_radiograph`."""
+    """What decides how a file of `root` is stored.
+
+    Attributes:
+        root: The folder of films.
+        long_side: Longer side of a stored film or tile in pixels; larger ones are reduced by area, smaller ones kept.
+        bits: Bits of a stored pixel, 8 or 16.
+        salt: What ids are hashed with.
+        voi: Which of several VOI LUTs and windows a DICOM is shown with.
+        color: What is done with colour pictures: "skip" or "gray".
+        crop: What is taken away around a film (see `mim.data.crop`).
+        tile: Side of the windows that a film is cut into, unreduced; None = it stays whole.
+        tile_overlap: Pixels by which neighbouring windows overlap.
+
+    Raises:
+        MimError: The options contradict each other.
+    """
 
     root: Path
     long_side: int
@@ -29,6 +49,26 @@ class DecodeOptions:
     salt: bytes
     voi: int = 0
     color: ColourPolicy = "skip"
+    crop: Crop = "none"
+    tile: int | None = None
+    tile_overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tile is None and self.tile_overlap:
+            raise MimError("data.tile_overlap (--tile-overlap) says nothing without data.tile (--tile): set both")
+        if self.tile is not None and self.tile > self.long_side:
+            raise MimError(
+                f"data.tile {self.tile} is more than data.long_side {self.long_side}, to which tiles would be reduced: "
+                f"set data.long_side (--long-side) to {self.tile} or more"
+            )
+        if self.tile is not None and not 0 <= self.tile_overlap <= self.tile // 2:
+            raise MimError(
+                f"data.tile_overlap {self.tile_overlap} must be from 0 to half of data.tile, {self.tile // 2}"
+            )
+
+    def stored(self) -> dict[str, Any]:
+        """All options that decide what is stored, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("root", "salt")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +111,9 @@ def decode_file(image: str, options: DecodeOptions) -> DecodedFile:
         try:
             frames = count_frames(path, color=options.color) if frame == 0 else frames
             radiograph = read_radiograph(path, frame, voi=options.voi, color=options.color)
-            row, levels = _store(radiograph, image, frame, options)
-            rows.append(row)
-            films.append(levels)
+            parts = list(_store(radiograph, image, frame, options))
+            rows.extend(row for row, _ in parts)
+            films.extend(levels for _, levels in parts)
         except UnreadableRadiograph as error:
             skipped.append(Skipped(image, number, error.reason, error.detail))
         except MemoryError:
@@ -119,9 +159,20 @@ def quantise(pixels: NDArray[np.float32], bits: int) -> Film:
     return film
 
 
-def content_hash(pixels: NDArray[np.float32]) -> str:
-    """Hash a film reduced to 32 x 32 and 8 bits, so that it is known again however it is stored."""
-    tiny = cv2.resize(pixels, (_CONTENT_SIDE, _CONTENT_SIDE), interpolation=cv2.INTER_AREA)
+def thumbnail(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Reduce a film to 32 x 32 pixels, for the hashes that know it again however it is stored."""
+    tiny: NDArray[np.float32] = cv2.resize(pixels, (HASH_SIDE, HASH_SIDE), interpolation=cv2.INTER_AREA)
+    return tiny
+
+
+def edge_brightness(tiny: NDArray[np.float32]) -> float:
+    """Mean of a thumbnail's outermost two pixels on each side, to four decimals."""
+    inner = tiny[_EDGE:-_EDGE, _EDGE:-_EDGE]
+    return round(float((tiny.sum() - inner.sum()) / (tiny.size - inner.size)), 4)
+
+
+def content_hash(tiny: NDArray[np.float32]) -> str:
+    """Hash a film's thumbnail at 8 bits."""
     return hashlib.sha256(quantise(tiny, 8).tobytes()).hexdigest()
 
 
@@ -132,12 +183,14 @@ def halve(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     return halved
 
 
-def _store(radiograph: Radiograph, image: str, frame: int, options: DecodeOptions) -> tuple[ManifestRow, FilmLevels]:
+def _store(
+    radiograph: Radiograph, image: str, frame: int, options: DecodeOptions
+) -> Iterator[tuple[ManifestRow, FilmLevels]]:
     pixels, meta = radiograph.pixels, radiograph.meta
-    reduced = reduce_film(pixels, options.long_side)
-    # Both sizes come from the same floats, so the smaller one is not rounded twice.
-    film, half = quantise(reduced, options.bits), quantise(halve(reduced), options.bits)
     height, width = pixels.shape
+    tiny = thumbnail(pixels)
+    kept = find_crop(pixels, options.crop)
+    parts = [kept] if options.tile is None else tile_rectangles(kept, options.tile, options.tile_overlap)
     row = ManifestRow(
         image_id=salted_hash(options.salt, f"{image}#{frame}"),
         image=image,
@@ -150,17 +203,28 @@ def _store(radiograph: Radiograph, image: str, frame: int, options: DecodeOption
         bits=meta.bits,
         spacing_mm=meta.spacing_mm,
         modality=meta.modality or "",
-        sha256=_pixel_hash(film),
-        content=content_hash(pixels),
+        sha256="",
+        content=content_hash(tiny),
+        perceptual_hash=perceptual_hash(tiny),
+        edge_brightness=edge_brightness(tiny),
+        burned_in="" if meta.burned_in is None else "yes" if meta.burned_in else "no",
     )
-    return row, FilmLevels(film, half)
+    for number, part in enumerate(parts):
+        reduced = reduce_film(pixels[part.slices], options.long_side)
+        # Both sizes come from the same floats, so the smaller one is not rounded twice.
+        levels = FilmLevels(quantise(reduced, options.bits), quantise(halve(reduced), options.bits))
+        stored = replace(row, sha256=pixel_hash(levels.full), crop=None if part == whole(height, width) else part)
+        if options.tile is not None:
+            stored = replace(stored, tile=number, image_id=salted_hash(options.salt, f"{image}#{frame}#{number}"))
+        yield stored, levels
 
 
 def _hash_if_known(salt: bytes, identifier: str | None) -> str:
     return salted_hash(salt, identifier) if identifier and identifier.strip() else ""
 
 
-def _pixel_hash(film: NDArray[Any]) -> str:
+def pixel_hash(film: NDArray[Any]) -> str:
+    """Hash stored pixels, their shape and type."""
     digest = hashlib.sha256(f"{film.shape[0]}x{film.shape[1]}x{film.dtype.itemsize}".encode())
     digest.update(film.tobytes())
     return digest.hexdigest()

@@ -138,6 +138,7 @@ def _meta(header: Header, pixel_format: PixelFormat, spacing: tuple[float, float
         patient_id=header.text("PatientID"),
         study_id=header.text("StudyInstanceUID"),
         series_order=_series_order(header),
+        burned_in={"YES": True, "NO": False}.get(header.text("BurnedInAnnotation") or ""),
     )
 
 

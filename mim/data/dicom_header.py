@@ -33,6 +33,7 @@ FIELDS = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
+    "BurnedInAnnotation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
     "PixelIntensityRelationship",

@@ -31,6 +31,7 @@ class LabelledFilm:
         content: Hash that knows the film again however it is stored.
         split: What the CSV says.
         line: Its line in the CSV.
+        perceptual_hash: Hash that differs little between copies of a film (see `mim.data.duplicates`).
     """
 
     index: int
@@ -42,6 +43,7 @@ class LabelledFilm:
     content: str
     split: Split | None
     line: int
+    perceptual_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,12 @@ def attach_labels(
         split = parse_split(table, row) if has_split else None
         films.append(_label(dataset, number, row, classes.index(row.cells[target]), split, salt))
     _warn_of_unknown_patients(table, films)
+    if any(row.tile is not None for row in dataset.rows):
+        logger.warning(
+            "%s: films are cut into tiles, and each tile takes the label of its film, also where it does not show what "
+            "the label says (data.tile)",
+            table.path,
+        )
     return LabelledFilms(tuple(films), classes, target, table.path, has_split, unlabelled, tuple(missing.values()))
 
 
@@ -168,7 +176,16 @@ def _label(
     written = row.cells.get("patient_id", "")
     patient = salted_hash(salt, written) if written else film.patient_id or salted_hash(salt, f"{film.image}#0")
     return LabelledFilm(
-        number, film.image_id, film.image, label, patient, film.patient_id, film.content, split, row.line
+        number,
+        film.image_id,
+        film.image,
+        label,
+        patient,
+        film.patient_id,
+        film.content,
+        split,
+        row.line,
+        film.perceptual_hash,
     )
 
 

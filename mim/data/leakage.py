@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mim.data.duplicates import copies_between
 from mim.data.labels import LabelledFilm
 from mim.data.matching import FilmFinder
 from mim.data.privacy import salted_hash
@@ -40,7 +41,7 @@ def excluded_from_pretraining(dataset: PreparedDataset, source: Path, exclude: s
     """Find the films that pretraining must not meet: those of the test split of a CSV.
 
     A film is left out if a row of the test split names it; if its patient, by the header or by any row of the CSV, has
-    such a row or such a film; or if it has the same pixels as such a film.
+    such a row or such a film; or if it has the same pixels as such a film, or looks like a copy of it.
 
     Args:
         dataset: The films.
@@ -78,6 +79,8 @@ def excluded_from_pretraining(dataset: PreparedDataset, source: Path, exclude: s
         for number, row in enumerate(dataset.rows)
         if number in named or row.patient_id in patients or row.content in contents
     }
+    remaining = {number: row.perceptual_hash for number, row in enumerate(dataset.rows) if number not in excluded}
+    excluded |= copies_between(remaining, {number: dataset.rows[number].perceptual_hash for number in named})
     logger.info(
         "%d of %d films are left out of pretraining: the test split of %s names them or their patients",
         *(len(excluded), len(dataset), table.path),

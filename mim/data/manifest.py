@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from mim.data.regions import Rectangle
 from mim.errors import MimError
 
 
@@ -13,19 +14,26 @@ class ManifestRow:
     """What is known of one film.
 
     Attributes:
-        image_id: Salted hash of `image` and `frame`.
+        image_id: Salted hash of `image` and `frame`, and of `tile` where there is one.
         image: The file, relative to the folder that was prepared, with forward slashes.
         frame: Which frame of the file, from 0.
         patient_id: Salted hash of the header's patient id; empty where the file has none.
         study_id: Salted hash of the header's study id; empty where the file has none.
         series_order: The film's place in its series, where the header says so.
-        width: Width of the film in pixels, before it was reduced.
-        height: Height of the film in pixels, before it was reduced.
+        width: Width of the whole film in pixels, before it was cropped, cut into tiles or reduced.
+        height: Height of the whole film in pixels, before the same.
         bits: Bits a pixel of the file keeps.
         spacing_mm: Distance of rows and of columns in mm, before the film was reduced.
         modality: DICOM modality; empty where unknown.
         sha256: Hash of the stored pixels, their shape and type.
-        content: Hash of the film at 32 x 32 pixels, which does not depend on how films are stored.
+        content: Hash of the whole film at 32 x 32 pixels, which does not depend on how films are stored.
+        crop: The part of the film that is stored, in pixels of the whole film before it was reduced; None = all of it.
+        tile: Number of the tile in its frame, from 0, row by row; None where films are not cut into tiles.
+        perceptual_hash: 64 hexadecimal digits that differ little between copies (see `mim.data.duplicates`); of the
+            whole film.
+        burned_in: What the header says of text burnt into the pixels: "yes", "no", or empty.
+        edge_brightness: Mean of the outermost sixteenth of the whole film on each side, in [0, 1]. Air is dark, so a
+            high value hints at an inverted film.
     """
 
     image_id: str
@@ -41,13 +49,18 @@ class ManifestRow:
     modality: str
     sha256: str
     content: str
+    crop: Rectangle | None = None
+    tile: int | None = None
+    perceptual_hash: str = ""
+    burned_in: str = ""
+    edge_brightness: float | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(ManifestRow))
 
 
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
-    """Write rows as CSV (UTF-8, comma, one header line); `spacing_mm` is two numbers with a blank between them."""
+    """Write rows as CSV (UTF-8, comma, one header line); between the numbers of `spacing_mm` and `crop` is a blank."""
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\r\n")  # else a cell with one of the two alone would not be quoted
         writer.writerow(COLUMNS)
@@ -71,11 +84,11 @@ def read_manifest(path: Path) -> tuple[ManifestRow, ...]:
         raise MimError(f"{path}: the manifest cannot be read ({error.strerror})") from error
 
 
-def _to_text(value: str | int | tuple[float, float] | None) -> str:
+def _to_text(value: str | float | tuple[float, ...] | None) -> str:
     if value is None:
         return ""
     if isinstance(value, tuple):
-        return f"{value[0]!r} {value[1]!r}"
+        return " ".join(repr(number) for number in value)
     return str(value)
 
 
@@ -106,6 +119,11 @@ def parse_row(path: Path, line: int, values: list[str]) -> ManifestRow:
             modality=cell["modality"],
             sha256=cell["sha256"],
             content=cell["content"],
+            crop=_parse_crop(cell["crop"]),
+            tile=int(cell["tile"]) if cell["tile"] else None,
+            perceptual_hash=cell["perceptual_hash"],
+            burned_in=cell["burned_in"],
+            edge_brightness=float(cell["edge_brightness"]) if cell["edge_brightness"] else None,
         )
     except ValueError as error:
         raise MimError(f"{path}, row {line}: not a row of a manifest ({error}): prepare again") from error
@@ -116,3 +134,10 @@ def _parse_spacing(text: str) -> tuple[float, float] | None:
         return None
     row, column = text.split()
     return float(row), float(column)
+
+
+def _parse_crop(text: str) -> Rectangle | None:
+    if not text:
+        return None
+    left, top, right, bottom = (int(number) for number in text.split())
+    return Rectangle(left, top, right, bottom)

@@ -48,6 +48,8 @@ class RadiographMeta:
         patient_id: Patient ID as in the header, raw. Only the manifest writer may see it, which hashes it.
         study_id: Study Instance UID as in the header, raw. To be hashed as well.
         series_order: Instance Number (0020,0013): the place of the image in its series.
+        burned_in: Burned In Annotation (0028,0301): whether the pixels show text that could tell who it is; None where
+            the file does not say.
     """
 
     format: ImageFormat
@@ -58,6 +60,7 @@ class RadiographMeta:
     patient_id: str | None
     study_id: str | None
     series_order: int | None
+    burned_in: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)

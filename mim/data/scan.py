@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mim.data.privacy import salted_hash
 from mim.data.store import is_half_made, is_prepared
 from mim.errors import MimError
 
@@ -77,6 +78,17 @@ def _describe(entry: os.DirEntry[str], prefix: str) -> SourceFile:
     return SourceFile(prefix + entry.name, status.st_size, status.st_mtime_ns)
 
 
+def is_note(file: SourceFile) -> bool:
+    """Whether a file is text by its name, so that a change of it does not change the films."""
+    return file.image.lower().endswith(_NOTES)
+
+
+def source_key(file: SourceFile, salt: bytes) -> str:
+    """Hash what tells that a file is still the same: its path, size and time of change; of a text file the path."""
+    state = "" if is_note(file) else f"{file.size}\0{file.modified_ns}"
+    return salted_hash(salt, f"{file.image}\0{state}")
+
+
 def fingerprint(files: Sequence[SourceFile], *options: int | str) -> str:
     """Hash the files' paths, sizes and times of change, and the options, to 64 hexadecimal digits.
 
@@ -84,7 +96,7 @@ def fingerprint(files: Sequence[SourceFile], *options: int | str) -> str:
     """
     digest = hashlib.sha256(repr(options).encode())
     for file in files:
-        if not file.image.lower().endswith(_NOTES):
+        if not is_note(file):
             line = f"{file.image}\0{file.size}\0{file.modified_ns}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -4,11 +4,12 @@ import csv
 import hashlib
 import io
 import logging
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mim.data.duplicates import copies_between
 from mim.data.labels import LabelledFilm, LabelledFilms
 from mim.data.seed import derive_seed
 from mim.data.tables import Split, read_table
@@ -239,12 +240,25 @@ def _check(splits: Splits, labelled: LabelledFilms) -> None:
         logger.warning(
             "%s: the %s films have only one class (%s): it cannot be measured well", labelled.path, name, only
         )
-    training = Counter(film.content for film in splits.train)
-    copies = sum(film.content in training for film in (*splits.val, *splits.test))
+    _warn_of_copies(splits, labelled.path)
+
+
+def _warn_of_copies(splits: Splits, path: Path) -> None:
+    training = {film.content for film in splits.train}
+    measured = [*splits.val, *splits.test]
+    copies = sum(film.content in training for film in measured)
     if copies:
         logger.warning(
-            "%s: %d validation or test films have the same pixels as a training film of another patient",
-            *(labelled.path, copies),
+            "%s: %d validation or test films have the same pixels as a training film of another patient", path, copies
+        )
+    others = {film.index: film.perceptual_hash for film in measured if film.content not in training}
+    near = copies_between(others, {film.index: film.perceptual_hash for film in splits.train})
+    if near:
+        first = min(film.image_id for film in measured if film.index in near)
+        logger.warning(
+            "%s: %d validation or test films look like copies of training films of other patients (one of them: %s); "
+            "the same film may be filed under two patients",
+            *(path, len(near), first),
         )
 
 

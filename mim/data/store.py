@@ -12,7 +12,7 @@ from mim.data.manifest import ManifestRow
 from mim.data.rows import ManifestRows
 from mim.errors import MimError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 PIXELS = "pixels.bin"
 INDEX = "index.npy"
 MANIFEST = "manifest.csv"
@@ -37,7 +37,7 @@ def half_shape(height: int, width: int) -> tuple[int, int]:
 
 def is_prepared(path: Path) -> bool:
     """Whether a folder is a prepared dataset (a half-made one never is)."""
-    return (path / REPORT).is_file() and (path / INDEX).is_file()
+    return (path / REPORT).is_file() and (path / INDEX).is_file() and not is_half_made(path)
 
 
 def part_of(output: Path) -> Path:
@@ -66,8 +66,6 @@ class PreparedDataset:
         report: What `report.json` says: options, counts, skipped files.
         long_side: The longer side of a stored film is at most this many pixels.
         bits: Bits of a stored pixel, 8 or 16.
-        voi: Which of several VOI LUTs and windows the films are shown with.
-        color: What was done with colour pictures, "skip" or "gray".
         source: The folder the films came from (it need not exist any more).
         salt_check: Which salt made the hashed ids (see `mim.data.privacy.salt_check`).
     """
@@ -80,8 +78,6 @@ class PreparedDataset:
         self.report = report
         self.long_side = int(report["options"]["long_side"])
         self.bits = int(report["options"]["bits"])
-        self.voi = int(report["options"].get("voi", 0))
-        self.color = str(report["options"].get("color", "skip"))
         self.source = Path(report["source"])
         self.salt_check = str(report["salt_check"])
         self._index = index  # (N, 3): offset in bytes, height, width of the full size

@@ -54,6 +54,9 @@ def open_films(data: DataConfig) -> PreparedDataset:
         bits=data.bits,
         voi=data.voi,
         color=data.color,
+        crop=data.crop,
+        tile=data.tile,
+        tile_overlap=data.tile_overlap,
     )
 
 

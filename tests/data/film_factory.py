@@ -9,7 +9,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from mim.data.build import build
-from mim.data.decode import DecodedFile, DecodeOptions, decode_file
+from mim.data.decode import DecodedFile, DecodeOptions, decode_file, unreadable
 from mim.data.scan import scan
 from mim.data.store import PreparedDataset
 
@@ -70,3 +70,25 @@ def decode_or_die(image: str, options: DecodeOptions) -> DecodedFile:
     if "deadly" in image:
         os.kill(os.getpid(), signal.SIGSEGV)
     return decode_file(image, options)
+
+
+def double_or_die(number: int) -> int:
+    if number % 7 == 3:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return 2 * number
+
+
+def refuse(number: object, **named: object) -> int:
+    raise ValueError(f"no {number}")
+
+
+def decode_and_tell(image: str, options: DecodeOptions) -> DecodedFile:
+    """Decode, and note beside the folder of films what was decoded."""
+    with (options.root.parent / "decoded").open("a") as file:
+        file.write(f"{image}\n")
+    return decode_file(image, options)
+
+
+def decode_without_rights(image: str, options: DecodeOptions) -> DecodedFile:
+    """Stand in for a disk on which one file cannot be opened."""
+    return unreadable(image, "unreadable-file", "denied") if image == "3.png" else decode_file(image, options)

@@ -55,7 +55,7 @@ def test_every_film_is_stored_once_and_the_rest_is_listed(
     assert [row.image for row in dataset.rows] == expected
     assert [row.frame for row in dataset.rows if row.image == "x/many.dcm"] == [0, 1, 2]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert (report["films"], report["files"], report["duplicate_films"]) == (12, 13, 1)
+    assert (report["films"], report["files"], report["duplicates"]["exact"]) == (12, 13, 1)
     assert {item["image"] for item in report["skipped"]} == {"broken.png", "notes.txt", "nowhere.png"}
     assert sum(report["skipped_by_reason"].values()) == 3
     assert report["skipped_by_reason"]["not-an-image"] == 1
@@ -239,6 +239,7 @@ def test_a_cache_inside_the_folder_is_not_read_as_films(films: Path) -> None:
 
 def test_a_prepared_dataset_is_opened_as_it_is(films: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = store_films(films, tmp_path / "out", long_side=64)
+    caplog.clear()
     opened = open_or_prepare(tmp_path / "out", tmp_path / "cache", long_side=64, bits=8)
     assert opened.path == dataset.path
     assert caplog.text == ""
@@ -290,13 +291,15 @@ def test_another_choice_of_window_or_colour_prepares_anew(tmp_path: Path, caplog
     second = open_or_prepare(films, cache, long_side=64, bits=8, voi=1, workers=1)
     third = open_or_prepare(films, cache, long_side=64, bits=8, voi=1, color="gray", workers=1)
     assert len({first.path, second.path, third.path}) == 3
-    assert [(found.voi, found.color) for found in (first, second, third)] == [(0, "skip"), (1, "skip"), (1, "gray")]
+    options = [found.report["options"] for found in (first, second, third)]
+    assert [(made["voi"], made["color"]) for made in options] == [(0, "skip"), (1, "skip"), (1, "gray")]
     assert (len(first), len(second), len(third)) == (1, 1, 2)
     assert (first.image(0) != second.image(0)).any()
     np.testing.assert_array_equal(second.image(0), third.image(0))
     assert open_or_prepare(films, cache, long_side=64, bits=8, voi=1, workers=1).path == second.path
     open_or_prepare(third.path, cache, long_side=64, bits=8)
-    assert "was prepared with voi 1 and color gray: data.voi 0 and data.color skip change nothing" in caplog.text
+    assert "was prepared with voi 1: data.voi 0 changes nothing" in caplog.text
+    assert "was prepared with color gray: data.color skip changes nothing" in caplog.text
 
 
 def test_the_command_takes_window_and_colour(tmp_path: Path) -> None:
