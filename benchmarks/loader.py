@@ -64,12 +64,12 @@ def ours(path: Path, *, halves: bool) -> Batches:
 
 
 class CutOut(Dataset[Tensor]):
-    """Our cut on pixels that are kept in another way."""
+    """A cut on pixels that are kept in another way."""
 
-    def __init__(self, way: Format, films: int) -> None:
+    def __init__(self, way: Format, films: int, transform: Callable[..., np.ndarray]) -> None:
         assert way.reader is not None
         self.read, self.films = way.reader(), films
-        self.transform = train_transform(AUGMENT, SIZE)
+        self.transform = transform
         self.turn = 0
 
     def __len__(self) -> int:
@@ -83,8 +83,8 @@ def cut_out(film: np.ndarray | Tensor, transform: Callable[..., np.ndarray], see
     return torch.from_numpy(transform(np.asarray(film), seed)[None])  # what is kept as floats is cut as floats
 
 
-def in_random_order(way: Format, films: int) -> Batches:
-    dataset = CutOut(way, films)
+def in_random_order(way: Format, films: int, transform: Callable[..., np.ndarray]) -> Batches:
+    dataset = CutOut(way, films, transform)
 
     def go_through(turn: int) -> Iterator[Tensor]:
         dataset.turn = turn
@@ -133,6 +133,18 @@ def monai_alone(films: list[Path], path: Path) -> Batches:
     return go_through
 
 
+def albumentations_alone() -> Callable[..., np.ndarray]:
+    """The cut as one writes it with albumentations."""
+    import albumentations
+
+    steps = [
+        albumentations.RandomResizedCrop(SIZE, scale=AUGMENT.crop_scale, ratio=AUGMENT.crop_ratio),
+        albumentations.HorizontalFlip(p=0.5),
+    ]
+    compose = albumentations.Compose(steps)
+    return lambda pixels, seed: np.ascontiguousarray(compose(image=pixels)["image"])
+
+
 def images_per_second(batches: Iterator[Tensor]) -> float:
     began, images = time.process_time(), 0
     for batch in batches:
@@ -159,8 +171,11 @@ def main() -> None:
             "mim without the half size": ours(folder / "store", halves=False),
             "MONAI PersistentDataset, MONAI's transforms": monai_alone(films, folder / "persistent-float32"),
         }
+        persistent = next(way for way in formats if "Persistent" in way.name)
+        ways[f"{persistent.name}, albumentations"] = in_random_order(persistent, len(films), albumentations_alone())
+        cut = train_transform(AUGMENT, SIZE)
         for way in formats[1:]:
-            ways[f"{way.name}, our cut"] = in_random_order(way, len(films)) if way.reader else in_own_order(way)
+            ways[f"{way.name}, our cut"] = in_random_order(way, len(films), cut) if way.reader else in_own_order(way)
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(options.rounds + 1):
             for name, go_through in ways.items():
