@@ -211,9 +211,9 @@ def test_twelve_bits_in_jpeg_extended_that_are_cut_or_broken(tmp_path):
     dataset = dataset_in("jpeg-extended", LARGE_FILM, 12, tmp_path)
     frame = pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1)
     dataset.PixelData = encapsulate([frame[: len(frame) // 2]])
-    assert reason_of(save(dataset, tmp_path / "film.dcm")) in ("truncated", "undecodable")
-    dataset.PixelData = encapsulate([frame[:4] + bytes(60) + frame[64:]])
-    assert reason_of(save(dataset, tmp_path / "film.dcm")) in ("invalid-header", "undecodable")
+    assert reason_of(save(dataset, tmp_path / "film.dcm")) == "truncated"
+    dataset.PixelData = encapsulate([bytes(2) + frame[2:]])
+    assert reason_of(save(dataset, tmp_path / "film.dcm")) == "undecodable"
 
 
 def test_frames_are_read_one_by_one(write):
