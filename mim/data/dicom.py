@@ -67,6 +67,19 @@ def count_dicom_frames(path: Path) -> int:
         return _describe(file)[1].frames
 
 
+def dicom_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of the first frame as `read_dicom` gives it, from the header alone.
+
+    Raises:
+        UnreadableRadiograph: With a `Reason`, where the header shows that it cannot be read.
+    """
+    with open_dicom(path) as file:
+        _, pixel_format = _describe(file)
+        _, aspect = _spacing(file.header.for_frame(0))
+        rows, columns = _square_size(pixel_format.rows, pixel_format.columns, aspect)
+        return columns, rows
+
+
 def _describe(file: DicomFile) -> tuple[PixelElement, PixelFormat]:
     """Return where the pixels are and how they are stored, or refuses what is no gray film."""
     path, header, name = file.header.path, file.header, object_name(file.sop_class)
@@ -115,14 +128,17 @@ def _square(
     """Resample to square pixels of the finer spacing, where height to width of a pixel is `aspect`."""
     if abs(aspect - 1) <= _SQUARE_TOLERANCE:
         return pixels, spacing
-    rows, columns = pixels.shape
-    if aspect > 1:
-        rows = round(rows * aspect)
-    else:
-        columns = round(columns / aspect)
+    rows, columns = _square_size(pixels.shape[0], pixels.shape[1], aspect)
     refuse_oversized(path, rows, columns)
     resampled: Any = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR)
     return resampled, None if spacing is None else (min(spacing), min(spacing))
+
+
+def _square_size(rows: int, columns: int, aspect: float) -> tuple[int, int]:
+    """Rows and columns once pixels are square, where height to width of a pixel is `aspect`."""
+    if abs(aspect - 1) <= _SQUARE_TOLERANCE:
+        return rows, columns
+    return (round(rows * aspect), columns) if aspect > 1 else (rows, round(columns / aspect))
 
 
 def _meta(header: Header, pixel_format: PixelFormat, spacing: tuple[float, float] | None) -> RadiographMeta:

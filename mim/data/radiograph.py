@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mim.data.dicom import count_dicom_frames, read_dicom
+from mim.data.dicom import count_dicom_frames, dicom_size, read_dicom
 from mim.data.dicom_file import looks_like_dicom
-from mim.data.images import count_image_frames, read_image
+from mim.data.images import count_image_frames, image_size, read_image
 from mim.data.radiograph_types import (
     MAX_PIXELS,
     ImageFormat,
@@ -24,6 +24,7 @@ __all__ = [
     "count_frames",
     "file_format",
     "read_radiograph",
+    "read_size",
 ]
 
 _SIGNATURES: tuple[tuple[bytes, ImageFormat], ...] = (
@@ -65,6 +66,17 @@ def count_frames(path: Path | str) -> int:
     path = Path(path)
     kind = file_format(path)
     return count_dicom_frames(path) if kind == "dicom" else count_image_frames(path, kind)
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Return (width, height) of the first frame as `read_radiograph` gives it, from the header alone.
+
+    Raises:
+        UnreadableRadiograph: With a `Reason`, where the header shows that it cannot be read.
+    """
+    path = Path(path)
+    kind = file_format(path)
+    return dicom_size(path) if kind == "dicom" else image_size(path, kind)
 
 
 def file_format(path: Path | str) -> ImageFormat:
