@@ -32,6 +32,7 @@ FIELDS = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
+    "BurnedInAnnotation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
     "PixelIntensityRelationship",

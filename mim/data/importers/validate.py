@@ -2,16 +2,29 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
-from mim.data.importers.files import Films
 from mim.data.importers.types import Imported, ImportedBox, ImportedImage, Place, Problem, plain
 
 _MARGIN = 1.0  # pixels by which rounding may carry a box beyond its image
 
 
+class KnownFilms(Protocol):
+    """The films that annotations are held against."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+
+    def find(self, name: str) -> str | None:
+        """Return the film that a name means, or None."""
+
+    def size(self, image: str) -> tuple[int, int] | None:
+        """Return (width, height) in pixels; None where it cannot be told."""
+
+
 def validate(
-    imported: Imported, films: Films, allowed: Collection[str] | None, *, unnamed_are_negative: bool = False
+    imported: Imported, films: KnownFilms, allowed: Collection[str] | None, *, unnamed_are_negative: bool = False
 ) -> tuple[list[ImportedImage], list[Problem], tuple[str, ...]]:
     """Check every image and box.
 
@@ -47,7 +60,7 @@ def validate(
     return sorted(images, key=lambda image: image.name), problems, classes
 
 
-def _by_image(entries: Iterable[ImportedImage], films: Films, problems: list[Problem]) -> dict[str, ImportedImage]:
+def _by_image(entries: Iterable[ImportedImage], films: KnownFilms, problems: list[Problem]) -> dict[str, ImportedImage]:
     """Find each entry's image; entries for one image that differ are all left out, for none is known to be right."""
     found: dict[str, ImportedImage] = {}
     differing: set[str] = set()
@@ -75,7 +88,7 @@ def _said(entry: ImportedImage) -> tuple[Any, ...]:
 def _checked(
     entry: ImportedImage,
     name: str,
-    films: Films,
+    films: KnownFilms,
     imported: Imported,
     classes: Sequence[str],
     problems: list[Problem],
