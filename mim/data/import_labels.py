@@ -14,7 +14,7 @@ from mim.data.importers.coco import read_coco
 from mim.data.importers.dentex import read_dentex
 from mim.data.importers.files import Films, read_names
 from mim.data.importers.folder import read_folder
-from mim.data.importers.masks import read_masks
+from mim.data.importers.masks import mask_pattern, read_masks
 from mim.data.importers.table import KNOWN, read_csv
 from mim.data.importers.types import Imported, ImportedImage, Problem
 from mim.data.importers.validate import validate
@@ -84,7 +84,13 @@ def import_labels(source: Path, images: Path, output: Path, kind: Format, option
     targets = [output / LABELS, output / BOXES]
     if there := next((path for path in targets if path.exists()), None):
         raise MimError(f"{there} exists already: remove it, or choose another folder (--output)")
-    films = Films(images, source, leave_out=[source] if kind == "masks" else [])
+    apart = source.resolve() != images.resolve()
+    films = Films(
+        images,
+        source,
+        leave_out=[source] if kind == "masks" and apart else [],
+        no_films=mask_pattern(options.mask_name) if kind == "masks" and not apart else None,
+    )
     imported = _read(source, films, kind, options)
     allowed = None if kind in ("masks", "yolo") else _class_names(options.classes) or None
     found, problems, classes = validate(

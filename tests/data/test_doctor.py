@@ -93,7 +93,7 @@ def diagnose(folder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tu
 
 
 def test_everything_that_is_wrong_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, found, printed = diagnose(ill(tmp_path / "films"), capsys)
+    status, found, printed = diagnose(ill(tmp_path / "films"), capsys, "--target", "caries")
     assert status == 1
     stops = {name for name, finding in found.items() if finding["level"] == "stop"}
     assert stops == {

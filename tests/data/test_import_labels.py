@@ -178,12 +178,23 @@ def test_polygons_and_run_lengths_are_kept(films: Path, tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_run_lengths_can_be_turned_back(height: int, width: int, seed: int) -> None:
-    mask = np.random.default_rng(seed).random((height, width)) < 0.5
-    lengths = run_lengths(mask)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_run_lengths_can_be_turned_back(height: int, width: int, top: int, left: int, seed: int) -> None:
+    part = np.random.default_rng(seed).random((height, width)) < 0.5
+    size = (height + top + seed % 3, width + left + seed % 2)
+    mask = np.zeros(size, dtype=bool)
+    mask[top : top + height, left : left + width] = part
+    lengths = run_lengths(part, (top, left), size)
     values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    np.testing.assert_array_equal(values.reshape((height, width), order="F"), mask)
+    np.testing.assert_array_equal(values.reshape(size, order="F"), mask)
+
+
+def test_masks_may_lie_beside_their_films(films: Path) -> None:
+    write_png(films / "a_mask.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
+    write_png(films / "b_mask.png", np.zeros((HEIGHT, WIDTH), np.uint8))
+    status, output = run(films, films, "masks", "--classes", "caries", "--mask-name", "{stem}_mask.png")
+    assert status == 0
+    assert rows(output / "labels.csv") == [{"image": "a.png", "caries": "1"}, {"image": "b.png", "caries": "0"}]
 
 
 def test_each_connected_part_of_a_mask_is_a_box_of_its_own(films: Path, tmp_path: Path) -> None:

@@ -57,9 +57,7 @@ def examine(
 
 def _check_sheet(found: Survey, labels: Path, target: str | None) -> list[Finding]:
     try:
-        sheet = read_sheet(found, labels)
-        if target is not None:
-            sheet.table.require(target, "--target")
+        sheet = read_sheet(found, labels, target)
     except MimError as error:
         return [Finding("stop", "labels", str(error), "no run can use this table as it is")]
     return list(check_labels(found, sheet, target))

@@ -45,14 +45,17 @@ class Sheet:
     split_of: dict[str, str]
 
 
-def read_sheet(survey: Survey, path: Path) -> Sheet:
+def read_sheet(survey: Survey, path: Path, target: str | None = None) -> Sheet:
     """Read a table of labels and find its films.
 
     Raises:
-        MimError: It cannot be read, has no column `image`, or holds a split or date that is none.
+        MimError: It cannot be read, has no column `image` or no target, or holds a split or date that is none.
     """
     table = read_table(path)
     table.require("image")
+    if target is not None:
+        table.require(target, "--target")
+    decisive = {"patient_id", "split", "site", "date"} | ({target} if target else set(table.columns) - {"image"})
     images = dict.fromkeys(row.image for row in survey.rows)
     finder = FileFinder(images, roots_of(survey.path, survey.source), path)
     row_of: dict[str, TableRow] = {}
@@ -66,7 +69,7 @@ def read_sheet(survey: Survey, path: Path) -> Sheet:
             missing.append(row)
             continue
         first = row_of.setdefault(image, row)
-        if {**first.cells, "image": ""} != {**row.cells, "image": ""}:
+        if any(first.cells.get(name) != row.cells.get(name) for name in decisive):
             differing.append((first, row))
         if row.cells.get("split"):
             split_of[image] = parse_split(table, row)
@@ -84,7 +87,7 @@ def read_sheet(survey: Survey, path: Path) -> Sheet:
 
 def check_labels(survey: Survey, sheet: Sheet, target: str | None) -> Iterator[Finding]:
     """Look at rows, patients, splits, leaks and classes."""
-    yield from _rows(survey, sheet)
+    yield from _rows(survey, sheet, target)
     yield _patients(survey, sheet)
     yield from _splits(sheet)
     yield from _leaks(survey, sheet)
@@ -128,13 +131,16 @@ class _SurveyedFilms:
         return self._sizes[image]
 
 
-def _rows(survey: Survey, sheet: Sheet) -> Iterator[Finding]:
+def _rows(survey: Survey, sheet: Sheet, target: str | None) -> Iterator[Finding]:
     if sheet.differing:
+        stops = target is not None or any(
+            first.cells.get(name) != row.cells.get(name) for first, row in sheet.differing for name in _NOT_LABELS[1:]
+        )
         yield Finding(
-            "stop",
+            "stop" if stops else "look",
             "rows that differ",
             f"{len(sheet.differing)} films are in two rows that differ",
-            "keep the right row of each",
+            "keep the right row of each: a run stops if the column it learns is among those that differ",
             tuple(f"rows {first.line} and {second.line}" for first, second in sheet.differing),
         )
     if sheet.missing:

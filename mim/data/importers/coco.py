@@ -39,7 +39,7 @@ def parse_coco(source: Path, content: Mapping[str, Any], describe: Describe, cla
     for number, annotation in enumerate(entries(source, content, "annotations"), start=1):
         place = Place(source.name, number)
         owner = key_of(annotation.get("image_id"))
-        image = images[owner].name if owner in images else ""
+        image = plain(images[owner].name) if owner in images else ""
         try:
             xyxy = _xyxy(annotation.get("bbox"))
             segmentation = _segmentation(annotation.get("segmentation"))

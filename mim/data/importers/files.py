@@ -30,14 +30,20 @@ class Films:
         root: The folder.
         source: The annotations; names in them may be relative to their folder.
         leave_out: Folders within it that hold no films, such as masks.
+        no_films: Pattern of the names of files that are no films, such as masks beside them.
 
     Raises:
         MimError: The folder is missing or holds no image.
     """
 
-    def __init__(self, root: Path, source: Path, leave_out: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, root: Path, source: Path, leave_out: Sequence[Path] = (), no_films: re.Pattern[str] | None = None
+    ) -> None:
         self.root = root
-        self.names = tuple(file.image for file in scan(root, leave_out) if _is_image(root / file.image))
+        names = (file.image for file in scan(root, leave_out))
+        if no_films is not None:
+            names = (name for name in names if not no_films.fullmatch(PurePosixPath(name).name))
+        self.names = tuple(name for name in names if _is_image(root / name))
         if not self.names:
             raise MimError(f"{root} holds no DICOM, PNG, JPEG or TIFF file (--images)")
         table = source / "x" if source.is_dir() else source

@@ -1,6 +1,7 @@
 """Masks: a PNG for each image whose pixels are classes."""
 
 import re
+import warnings
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -31,16 +32,16 @@ def read_masks(source: Path, films: Films, rule: str, classes: tuple[str, ...]) 
     Raises:
         MimError: The folder is missing or holds no mask, or the rule has no `{stem}`.
     """
-    if rule.count("{stem}") != 1 or "/" in rule or not rule.lower().endswith(".png"):
-        raise MimError(f"{rule}: a rule for masks must hold {{stem}} once, no folder, and end in .png (--mask-name)")
+    pattern = mask_pattern(rule)
     if not classes:
         raise MimError("masks do not name their classes: give --classes NAME, or NAME,NAME,... in the order of values")
-    before, after = rule.split("{stem}")
-    pattern = re.compile(re.escape(before) + "(.+)" + re.escape(after))
     images: list[ImportedImage] = []
     problems: list[Problem] = []
+    beside = frozenset(films.names if source.resolve() == films.root.resolve() else ())  # films among their masks
     for name, path in list_files(source, rule[-4:]):
         matched = pattern.fullmatch(PurePosixPath(name).name)
+        if matched is None and name in beside:
+            continue
         image = (
             None if matched is None else films.by_stem((PurePosixPath(name).parent / f"{matched[1]}.png").as_posix())
         )
@@ -60,18 +61,39 @@ def read_masks(source: Path, films: Films, rule: str, classes: tuple[str, ...]) 
     return Imported(images, problems, classes)
 
 
-def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """Return COCO's uncompressed run lengths: column by column, beginning with the zeros."""
-    flat = mask.ravel(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], edges, [flat.size]]))
-    return [int(run) for run in (runs if not flat[0] else np.concatenate([[0], runs]))]
+def run_lengths(part: NDArray[np.bool_], corner: tuple[int, int], size: tuple[int, int]) -> list[int]:
+    """Return COCO's uncompressed run lengths of a part of an image: column by column, beginning with the zeros.
+
+    Args:
+        part: (h, w), true where the pixels are.
+        corner: Row and column of its first pixel in the image.
+        size: Rows and columns of the image.
+    """
+    columns, rows = np.nonzero(part.T)
+    places = (corner[1] + columns) * size[0] + corner[0] + rows
+    breaks = np.flatnonzero(np.diff(places) != 1) + 1
+    starts = places[np.concatenate([[0], breaks])] if len(places) else places
+    ends = places[np.concatenate([breaks - 1, [-1]])] + 1 if len(places) else places
+    edges = np.stack([starts, ends], axis=1).ravel()
+    return [int(run) for run in np.diff(np.concatenate([[0], edges, [size[0] * size[1]]]))]
+
+
+def mask_pattern(rule: str) -> re.Pattern[str]:
+    """Turn a rule for names into a pattern whose group is the stem.
+
+    Raises:
+        MimError: The rule has no `{stem}`, or names no PNG.
+    """
+    if rule.count("{stem}") != 1 or "/" in rule or not rule.lower().endswith(".png"):
+        raise MimError(f"{rule}: a rule for masks must hold {{stem}} once, no folder, and end in .png (--mask-name)")
+    before, after = rule.split("{stem}")
+    return re.compile(re.escape(before) + "(.+)" + re.escape(after))
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
     """The values of a binary or indexed PNG (H, W); anything else raises ValueError."""
     try:
-        with Image.open(path, formats=["PNG"]) as file:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=["PNG"]) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise ValueError(f"more than {MAX_PIXELS:,} pixels")
             if file.mode not in ("1", "L", "P"):
@@ -99,10 +121,9 @@ def _boxes(mask: NDArray[np.uint8], classes: tuple[str, ...], place: Place) -> t
             raise ValueError(f"{count - 1} separate parts of one class: it is no mask")
         for part in range(1, count):
             left, top, width, height = (int(number) for number in stats[part, :4])
-            whole = np.zeros(mask.shape, dtype=np.bool_)
-            window = (slice(top, top + height), slice(left, left + width))
-            whole[window] = parts[window] == part
-            pixels = {"size": list(mask.shape), "counts": run_lengths(whole)}
+            own = parts[top : top + height, left : left + width] == part
+            lengths = run_lengths(own, (top, left), (mask.shape[0], mask.shape[1]))
+            pixels = {"size": list(mask.shape), "counts": lengths}
             xyxy = (float(left), float(top), float(left + width), float(top + height))
             boxes.append(ImportedBox(category, xyxy, place, pixels))
     return tuple(boxes)
