@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mim.data.matching import FilmFinder
+from mim.data.matching import FilmFinder, locate
 from mim.data.privacy import salted_hash
 from mim.data.store import PreparedDataset
 from mim.data.tables import Split, Table, TableRow, parse_date, parse_split, read_table
@@ -85,7 +85,7 @@ def attach_labels(
     Args:
         dataset: The films.
         source: The folder of films, or the prepared dataset (data.path).
-        labels_csv: The CSV, relative to `source`.
+        labels_csv: The CSV, relative to `source` or to the folder that the dataset was prepared from.
         target: The label column; a film whose cell is empty is unlabelled.
         salt: What the dataset's ids were hashed with (`mim.data.dataset_salt`).
 
@@ -93,7 +93,7 @@ def attach_labels(
         MimError: A file or column is missing, a film has two labels, a split is not a known word, a date is not one, or
             the labels are not of exactly two classes.
     """
-    path = source / labels_csv
+    path = locate(dataset, source, labels_csv)
     if not path.is_file():
         raise MimError(f"{path}: there is no such file (data.labels is relative to data.path)")
     table = read_table(path)

@@ -63,6 +63,12 @@ class FilmFinder:
         return () if image is None else tuple(self._numbers[image])
 
 
+def locate(dataset: PreparedDataset, source: Path, name: Path | str) -> Path:
+    """Return the path of labels or boxes: relative to `source`, or to the folder that the dataset was prepared from."""
+    path = source / name
+    return path if path.is_file() or not (dataset.source / name).is_file() else dataset.source / name
+
+
 def roots_of(*folders: Path) -> tuple[Path, ...]:
     """Give folders as they are written and, the first of them, with its links followed."""
     return (_normalise(folders[0]), folders[0].resolve(), *(_normalise(folder) for folder in folders[1:]))
