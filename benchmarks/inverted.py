@@ -57,9 +57,7 @@ def main() -> None:
             hits = f"{found} of {turned} ({found / turned:.1%})" if turned else "-"
             print(f"| {name}, {len(films)} | {share:.0%} | {hits} | {alarms} of {sound} ({alarms / sound:.2%}) |")
         whole, none = (bool(find_inverted(given, [""] * len(films)).dark_centre) for given in (255 - films, films))
-        print(
-            f"| {name}, {len(films)} | 100% | {'said' if whole else 'not said'} of the set | {'said' if none else 'none'} |"
-        )
+        print(f"| {name}, {len(films)} | 100% | of the set: {whole} | of the set as it is: {none} |")
 
 
 if __name__ == "__main__":
