@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from door_calls import NETWORK, QUIET, ROOT, TINY, call
+from door_calls import BRIEF, NETWORK, ROOT, TINY, call
 from PIL import Image
 
 PAGE = ROOT / "docs" / "how-to" / "your-data.md"
-BRIEF = ("training.workers=0", "training.batch_size=4", "training.accelerator=cpu", "training.max_steps=3")
 
 
 def commands() -> list[list[str]]:
@@ -99,7 +98,7 @@ def test_every_command_of_the_page_works_in_its_order(
             assert module.main(words[3:]) == 0, (words, capsys.readouterr().out, caplog.text)
         else:
             arguments = [str(ROOT / word) if word.startswith("configs/") else word for word in words[2:]]
-            more = {"train.py": TINY, "finetune.py": (*QUIET, *BRIEF, *NETWORK), "evaluate.py": ("bootstrap=100",)}
+            more = {"train.py": TINY, "finetune.py": (*BRIEF, *NETWORK), "evaluate.py": ("bootstrap=100",)}
             said = call(words[1].removesuffix(".py"), *arguments, *more[words[1]])
             assert said.status == 0, (words, said.err)
         ran.append(" ".join(words[1:3]))
