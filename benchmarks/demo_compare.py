@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, door, load_config
-from mim.data import limit_training
 from mim.data.boxes import read_boxes
 from mim.data.phantom import PhantomSettings, write_phantom
 from mim.data.processes import available_cores
@@ -107,8 +106,8 @@ def share_of_lesions_shown(run: Path) -> float:
     """Share of the lesions of the test films whose centre lies in a cell that the masker shows."""
     config = EvaluateConfig(run=str(run))
     _, finetuned, description = open_finished(config)
-    films, splits = labelled_films(finetuned.data)
-    test = limit_training(splits, finetuned.data.train_limit, finetuned.seed).test
+    films, splits = labelled_films(finetuned)
+    test = splits.test
     dataset = make_dataset(finetuned, films, test, description.encoder.image_size, training=False)
     visible = score_films(load_classifier(run, finetuned, description), dataset, config).visible  # (N, gh, gw)
     boxes = read_boxes(films, Path(finetuned.data.path), str(finetuned.data.boxes))

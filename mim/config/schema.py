@@ -77,6 +77,26 @@ class LabelledDataConfig(DataConfig):
         0.2, description="share of patients for the test where the labels have no split column"
     )
     split_seed: int = Field(0, ge=0, description="seed of that split")
+    split_by: Literal["patient", "site", "date"] = Field(
+        "patient",
+        description="what the test is apart in, where it is drawn: patients; whole sites (column site); "
+        "the newest patients (column date)",
+    )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="cross-validation: parts that patients are divided into, one of which is the test; "
+        "the validation where the labels have a split column",
+    )
+    fold: int = Field(0, ge=0, description="which of the folds, from 0")
+    label_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="share of the training patients of each class whose labels are used, drawn by seed; "
+        "a larger share holds all that a smaller one holds",
+    )
+    copies_across_splits: Literal["stop", "report"] = Field(
+        "stop", description="what to do when a validation or test film is a copy of another patient's training film"
+    )
 
 
 class AugmentConfig(Config):

@@ -11,7 +11,8 @@ from mim.data.manifest import ManifestRow
 from mim.data.privacy import load_salt, salted_hash
 from mim.data.radiograph import Radiograph, RadiographMeta, UnreadableRadiograph, read_radiograph
 from mim.data.seed import derive_seed
-from mim.data.splits import Splits, limit_training, load_splits, save_splits, split_films, split_hash
+from mim.data.split_file import load_splits, save_splits, split_hash
+from mim.data.splits import Splits, count_copies, limit_training, split_films, take_label_fraction
 from mim.data.store import PreparedDataset, is_prepared
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "UnreadableRadiograph",
     "attach_labels",
     "check_unseen",
+    "count_copies",
     "dataset_salt",
     "derive_seed",
     "excluded_from_pretraining",
@@ -41,4 +43,5 @@ __all__ = [
     "save_splits",
     "split_films",
     "split_hash",
+    "take_label_fraction",
 ]

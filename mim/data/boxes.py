@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from mim.data.matching import FilmFinder
+from mim.data.matching import FilmFinder, locate
 from mim.data.regions import Box, map_box
 from mim.data.store import PreparedDataset
 from mim.errors import MimError
@@ -26,7 +26,7 @@ def read_boxes(dataset: PreparedDataset, source: Path, coco: str) -> dict[int, l
     Raises:
         MimError: The file is missing or is not COCO, or names a film that is not in the dataset.
     """
-    path = source / coco
+    path = locate(dataset, source, coco)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         names = {int(image["id"]): str(image["file_name"]) for image in content["images"]}

@@ -9,7 +9,7 @@ from mim.data.dicom_file import PIXEL_DATA, DicomFile, PixelElement, object_name
 from mim.data.dicom_header import Header
 from mim.data.dicom_pixels import PixelFormat, check_frames, decode_frame
 from mim.data.radiograph_types import ColourPolicy, Radiograph, RadiographMeta, UnreadableRadiograph
-from mim.data.square_pixels import make_square
+from mim.data.square_pixels import make_square, square_size
 
 # Objects with pixels that show no film: segmentation, label map, parametric map, dose.
 _NOT_FILMS = (
@@ -74,6 +74,19 @@ def count_dicom_frames(path: Path, *, color: ColourPolicy = "skip") -> int:
         pixels, pixel_format = _describe(file, color)
         check_frames(file, pixels, pixel_format)
         return pixel_format.frames
+
+
+def dicom_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of the first frame as `read_dicom` gives it, from the header alone.
+
+    Raises:
+        UnreadableRadiograph: With a `Reason`, where the header shows that it cannot be read.
+    """
+    with open_dicom(path) as file:
+        _, pixel_format = _describe(file, "gray")
+        _, aspect = _spacing(file.header.for_frame(0))
+        rows, columns = square_size(pixel_format.rows, pixel_format.columns, aspect)
+        return columns, rows
 
 
 def _describe(file: DicomFile, color: ColourPolicy) -> tuple[PixelElement, PixelFormat]:

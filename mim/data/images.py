@@ -41,6 +41,7 @@ _PILLOW_ERRORS = (
 )
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N")
 _COLOUR_MODES = ("CMYK", "LAB", "HSV")
+_ORIENTATION = 0x0112  # EXIF
 
 
 def read_image(path: Path, kind: ImageFormat, frame: int = 0, *, color: ColourPolicy = "skip") -> Radiograph:
@@ -85,6 +86,20 @@ def count_image_frames(path: Path, kind: ImageFormat) -> int:
     """
     with _open(path, kind) as image:
         return _count(image, kind)
+
+
+def image_size(path: Path, kind: ImageFormat) -> tuple[int, int]:
+    """Return (width, height) of the first page as `read_image` gives it, upright, from the header alone.
+
+    Raises:
+        UnreadableRadiograph: With a `Reason`.
+    """
+    with _open(path, kind) as image:
+        width, height = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # Pillow may have turned the size, but not in all versions
+            width, height = int(image.tag_v2[256]), int(image.tag_v2[257])
+        lies = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # turned by a quarter when read
+        return (height, width) if lies else (width, height)
 
 
 @contextmanager

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mim.data.matching import FilmFinder
+from mim.data.matching import FilmFinder, locate
 from mim.data.privacy import salted_hash
 from mim.data.store import PreparedDataset
-from mim.data.tables import Split, Table, TableRow, parse_split, read_table
+from mim.data.tables import Split, Table, TableRow, parse_date, parse_split, read_table
 from mim.errors import MimError
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ class LabelledFilm:
         split: What the CSV says.
         line: Its line in the CSV.
         perceptual_hash: Hash that differs little between copies of a film (see `mim.data.duplicates`).
+        site: Where it was taken, as the CSV says; never written anywhere.
+        date: When it was taken, as the CSV says (yyyymmdd); never written anywhere.
     """
 
     index: int
@@ -44,6 +46,8 @@ class LabelledFilm:
     split: Split | None
     line: int
     perceptual_hash: str = ""
+    site: str = ""
+    date: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class LabelledFilms:
         has_split: Whether the CSV has a `split` column.
         unlabelled: Rows of the CSV whose target is empty.
         missing: What the `image` column of other rows names and the dataset does not have.
+        columns: All columns of the CSV.
     """
 
     films: tuple[LabelledFilm, ...]
@@ -67,6 +72,7 @@ class LabelledFilms:
     has_split: bool
     unlabelled: int
     missing: tuple[str, ...]
+    columns: tuple[str, ...]
 
 
 def attach_labels(
@@ -75,21 +81,21 @@ def attach_labels(
     """Join the labels of a CSV to the films of a dataset.
 
     The CSV has a column `image` (a path relative to the CSV's folder or to `source`, or a file name that is unique) and
-    the target column; `patient_id` and `split` (train, val or validation, test) are used where present. A row stands
-    for all frames of its file.
+    the target column; `patient_id`, `split` (train, val or validation, test), `site` and `date` are used where present.
+    A row stands for all frames of its file.
 
     Args:
         dataset: The films.
         source: The folder of films, or the prepared dataset (data.path).
-        labels_csv: The CSV, relative to `source`.
+        labels_csv: The CSV, relative to `source` or to the folder that the dataset was prepared from.
         target: The label column; a film whose cell is empty is unlabelled.
         salt: What the dataset's ids were hashed with (`mim.data.dataset_salt`).
 
     Raises:
-        MimError: A file or column is missing, a film has two labels, a split is not a known word, or the labels are
-            not of exactly two classes.
+        MimError: A file or column is missing, a film has two labels, a split is not a known word, a date is not one, or
+            the labels are not of exactly two classes.
     """
-    path = source / labels_csv
+    path = locate(dataset, source, labels_csv)
     if not path.is_file():
         raise MimError(f"{path}: there is no such file (data.labels is relative to data.path)")
     table = read_table(path)
@@ -110,7 +116,9 @@ def attach_labels(
     films = []
     for number, row in sorted(found.items()):
         split = parse_split(table, row) if has_split else None
-        films.append(_label(dataset, number, row, classes.index(row.cells[target]), split, salt))
+        films.append(
+            _label(dataset, number, row, classes.index(row.cells[target]), split, parse_date(table, row), salt)
+        )
     _warn_of_unknown_patients(table, films)
     if any(row.tile is not None for row in dataset.rows):
         logger.warning(
@@ -118,7 +126,9 @@ def attach_labels(
             "the label says (data.tile)",
             table.path,
         )
-    return LabelledFilms(tuple(films), classes, target, table.path, has_split, unlabelled, tuple(missing.values()))
+    return LabelledFilms(
+        tuple(films), classes, target, table.path, has_split, unlabelled, tuple(missing.values()), table.columns
+    )
 
 
 def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, TableRow], dict[int, str], int]:
@@ -141,7 +151,7 @@ def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, Tab
 
 
 def _check_agreement(path: Path, target: str, first: TableRow, second: TableRow) -> None:
-    for column in (target, "patient_id", "split"):
+    for column in (target, "patient_id", "split", "site", "date"):
         if first.cells.get(column) != second.cells.get(column):
             raise MimError(
                 f"{path}: rows {first.line} and {second.line} name the same film but differ under {column!r}: "
@@ -170,22 +180,24 @@ def _by_number_or_name(value: str) -> tuple[bool, float, str]:
 
 
 def _label(
-    dataset: PreparedDataset, number: int, row: TableRow, label: int, split: Split | None, salt: bytes
+    dataset: PreparedDataset, number: int, row: TableRow, label: int, split: Split | None, date: str, salt: bytes
 ) -> LabelledFilm:
     film = dataset.rows[number]
     written = row.cells.get("patient_id", "")
     patient = salted_hash(salt, written) if written else film.patient_id or salted_hash(salt, f"{film.image}#0")
     return LabelledFilm(
-        number,
-        film.image_id,
-        film.image,
-        label,
-        patient,
-        film.patient_id,
-        film.content,
-        split,
-        row.line,
-        film.perceptual_hash,
+        index=number,
+        image_id=film.image_id,
+        image=film.image,
+        label=label,
+        patient_id=patient,
+        header_patient_id=film.patient_id,
+        content=film.content,
+        split=split,
+        line=row.line,
+        perceptual_hash=film.perceptual_hash,
+        site=row.cells.get("site", ""),
+        date=date,
     )
 
 

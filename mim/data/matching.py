@@ -1,16 +1,49 @@
 """Which film of a dataset a row of a CSV means."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from mim.data.store import PreparedDataset
 
 
-class FilmFinder:
-    """Finds films by what stands in the `image` column of a CSV.
+class FileFinder:
+    """Finds files by what stands in the `image` column of a CSV.
 
     A name may be a path relative to the CSV's folder, a path relative to the folder of films, an absolute path, or a
-    bare file name that only one file of the dataset has.
+    bare file name that only one file has.
+
+    Args:
+        images: The files, relative to the folder of films, with forward slashes.
+        roots: The folder of films, under each of its names.
+        table: The CSV.
+    """
+
+    def __init__(self, images: Iterable[str], roots: Iterable[Path], table: Path) -> None:
+        self._images = set(images)
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        for image in self._images:
+            self._by_name[image.rpartition("/")[2]].append(image)
+        self._roots = dict.fromkeys(roots)
+        self._folders = dict.fromkeys((_normalise(table.parent), table.resolve().parent))
+
+    def find(self, name: str) -> str | None:
+        """Return the file that a name means, or None if there is none or more than one."""
+        name = name.replace("\\", "/")
+        for folder in self._folders:
+            for root in self._roots:
+                path = _normalise(folder / name)
+                if path.is_relative_to(root) and (image := path.relative_to(root).as_posix()) in self._images:
+                    return image
+        plain = name.removeprefix("./")
+        if plain in self._images:
+            return plain
+        same_name = self._by_name.get(plain, [])
+        return same_name[0] if len(same_name) == 1 else None
+
+
+class FilmFinder:
+    """Finds the films of a prepared dataset by what stands in the `image` column of a CSV; see `FileFinder`.
 
     Args:
         dataset: Where to look.
@@ -19,28 +52,26 @@ class FilmFinder:
     """
 
     def __init__(self, dataset: PreparedDataset, source: Path, table: Path) -> None:
-        self._by_path: dict[str, list[int]] = defaultdict(list)
+        self._numbers: dict[str, list[int]] = defaultdict(list)
         for number, row in enumerate(dataset.rows):
-            self._by_path[row.image].append(number)
-        self._by_name: dict[str, list[str]] = defaultdict(list)
-        for image in self._by_path:
-            self._by_name[image.rpartition("/")[2]].append(image)
-        self._roots = dict.fromkeys((_normalise(source), source.resolve(), _normalise(dataset.source)))
-        self._folders = dict.fromkeys((_normalise(table.parent), table.resolve().parent))
+            self._numbers[row.image].append(number)
+        self._files = FileFinder(self._numbers, roots_of(source, dataset.source), table)
 
     def find(self, name: str) -> tuple[int, ...]:
         """Return the numbers of the films of a file (one a frame), or nothing if the file is not in the dataset."""
-        name = name.replace("\\", "/")
-        for folder in self._folders:
-            for root in self._roots:
-                path = _normalise(folder / name)
-                if path.is_relative_to(root) and (image := path.relative_to(root).as_posix()) in self._by_path:
-                    return tuple(self._by_path[image])
-        plain = name.removeprefix("./")
-        if plain in self._by_path:
-            return tuple(self._by_path[plain])
-        same_name = self._by_name.get(plain, [])
-        return tuple(self._by_path[same_name[0]]) if len(same_name) == 1 else ()
+        image = self._files.find(name)
+        return () if image is None else tuple(self._numbers[image])
+
+
+def locate(dataset: PreparedDataset, source: Path, name: Path | str) -> Path:
+    """Return the path of labels or boxes: relative to `source`, or to the folder that the dataset was prepared from."""
+    path = source / name
+    return path if path.is_file() or not (dataset.source / name).is_file() else dataset.source / name
+
+
+def roots_of(*folders: Path) -> tuple[Path, ...]:
+    """Give folders as they are written and, the first of them, with its links followed."""
+    return (_normalise(folders[0]), folders[0].resolve(), *(_normalise(folder) for folder in folders[1:]))
 
 
 def _normalise(path: Path) -> Path:

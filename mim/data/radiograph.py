@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import get_args
 
-from mim.data.dicom import count_dicom_frames, read_dicom
+from mim.data.dicom import count_dicom_frames, dicom_size, read_dicom
 from mim.data.dicom_file import looks_like_dicom
-from mim.data.images import count_image_frames, read_image
+from mim.data.images import count_image_frames, image_size, read_image
 from mim.data.nifti import count_nifti_frames, looks_like_nifti, read_nifti
 from mim.data.radiograph_types import (
     MAX_PIXELS,
@@ -28,6 +28,7 @@ __all__ = [
     "count_frames",
     "file_format",
     "read_radiograph",
+    "read_size",
 ]
 
 _SIGNATURES: tuple[tuple[bytes, ImageFormat], ...] = (
@@ -84,6 +85,20 @@ def count_frames(path: Path | str, *, color: ColourPolicy = "skip") -> int:
     if kind == "dicom":
         return count_dicom_frames(path, color=color)
     return count_nifti_frames(path, color=color) if kind == "nifti" else count_image_frames(path, kind)
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Return (width, height) of the first frame as `read_radiograph` gives it, from the header alone.
+
+    Raises:
+        UnreadableRadiograph: With a `Reason`, where the header shows that it cannot be read.
+    """
+    path = Path(path)
+    kind = file_format(path)
+    if kind == "nifti":  # no format of large films: reading one is as quick as asking for its size
+        height, width = read_nifti(path, 0, color="gray").pixels.shape
+        return width, height
+    return dicom_size(path) if kind == "dicom" else image_size(path, kind)
 
 
 def file_format(path: Path | str) -> ImageFormat:

@@ -1,114 +1,121 @@
 """Who trains, who chooses the threshold, who is measured: split by patient."""
 
-import csv
-import hashlib
-import io
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
+from mim.data.copies import copies_of
+from mim.data.drawing import (
+    assign_folds,
+    assign_splits,
+    first_of_each_class,
+    group_patients,
+    held_out_sites,
+    interleave,
+    labels_by_group,
+    newest,
+    site_folds,
+    strata,
+)
 from mim.data.duplicates import copies_between
 from mim.data.labels import LabelledFilm, LabelledFilms
-from mim.data.seed import derive_seed
-from mim.data.tables import Split, read_table
+from mim.data.tables import Split
 from mim.errors import MimError
-from mim.files import write_atomically
 
 logger = logging.getLogger(__name__)
-
-_COLUMNS = ("image_id", "patient_id", "split", "label")
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Labelled films by split; no patient is in two of them."""
+    """Labelled films by split; no patient is in two of them.
+
+    Attributes:
+        train: Films to train on.
+        val: Films that choose weights and threshold.
+        test: Films to measure on.
+        classes: Names of the classes; a label is a place in this list.
+        unused: Training films that `data.label_fraction` or `data.train_limit` leaves out.
+    """
 
     train: tuple[LabelledFilm, ...]
     val: tuple[LabelledFilm, ...]
     test: tuple[LabelledFilm, ...]
     classes: tuple[str, ...]
+    unused: tuple[LabelledFilm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class SplitRow:
-    """One row of splits.csv; `label` is the name of the class."""
+class _Draw:
+    """How patients are drawn; see `split_films`."""
 
-    image_id: str
-    patient_id: str
-    split: str
-    label: str
+    val_fraction: float
+    test_fraction: float
+    seed: int
+    split_by: Literal["patient", "site", "date"]
+    folds: int | None
+    fold: int
 
 
-def split_films(labelled: LabelledFilms, *, val_fraction: float, test_fraction: float, seed: int) -> Splits:
+def split_films(
+    labelled: LabelledFilms,
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    split_by: Literal["patient", "site", "date"] = "patient",
+    folds: int | None = None,
+    fold: int = 0,
+    copies: Literal["stop", "report"] = "stop",
+) -> Splits:
     """Divide labelled films by patient.
 
     The CSV's `split` column decides where there is one; if it names no validation films, they are drawn from the
-    training patients. Without the column all is drawn, stratified by label. What is drawn depends on the seed and on
-    the films' paths, not on the salt, so that another machine draws the same.
+    training patients, and with `folds` one fold of the training and validation patients is the validation. Without the
+    column all is drawn: the test is a share of the patients, whole sites, the newest patients, or one of `folds`; the
+    validation is drawn from the others, stratified by label. What is drawn depends on the seed and on the films' paths,
+    not on the salt or on the order of rows, so that another machine draws the same. Patients who share a film are
+    drawn together.
 
     Args:
         labelled: The films.
         val_fraction: Share of patients for validation, where it is drawn.
-        test_fraction: Share of patients for the test, where it is drawn.
+        test_fraction: Share of patients for the test, where it is drawn; without effect on folds.
         seed: Of the draw.
+        split_by: What the test is apart in: patients, whole sites (column `site`), or time (column `date`).
+        folds: Number of folds for cross-validation.
+        fold: Which of them is measured, from 0.
+        copies: What to do when a validation or test film is a copy of a training film: stop, or report it in a warning.
 
     Raises:
-        MimError: A patient is in two splits, a split has no films, or training has one class only.
+        MimError: A patient is in two splits, a split has no films, training has one class only, a film is in training
+            and elsewhere, or a column that `split_by` needs is missing.
     """
+    if folds is None and fold:
+        raise MimError(f"data.fold {fold} says nothing without data.folds: give both")
+    if folds is not None and not 0 <= fold < folds:
+        raise MimError(f"data.fold {fold} is none of the {folds} folds (data.folds); the first is 0")
+    if split_by == "date" and folds is not None:
+        raise MimError(
+            "data.folds cannot be had with data.split_by=date: time runs once; set one of them to its default"
+        )
+    draw = _Draw(val_fraction, test_fraction, seed, split_by, folds, fold)
+    groups = group_patients(labelled.films)
     if labelled.has_split:
-        split_of = _written_splits(labelled)
-        if "test" not in split_of.values():
-            raise MimError(
-                f"{labelled.path}: its split column has no test films: add some, or remove it to have them drawn"
-            )
-        if "val" not in split_of.values():
-            training = [film for film in labelled.films if split_of[film.patient_id] == "train"]
-            split_of |= _draw(training, val_fraction, 0.0, seed)
-            drawn = sum(split_of[film.patient_id] == "val" for film in training)
-            logger.info(
-                "%s names no validation films: %d of its %d training films were drawn for it (data.val_fraction)",
-                *(labelled.path, drawn, len(training)),
-            )
+        split_of = _from_column(labelled, groups, draw)
     else:
-        split_of = _draw(labelled.films, val_fraction, test_fraction, seed)
+        drawn = _draw(labelled, groups, draw)
+        split_of = {patient: drawn[name] for patient, name in groups.items()}
     films: dict[Split, list[LabelledFilm]] = {"train": [], "val": [], "test": []}
     for film in labelled.films:
         films[split_of[film.patient_id]].append(film)
     splits = Splits(tuple(films["train"]), tuple(films["val"]), tuple(films["test"]), labelled.classes)
     _check(splits, labelled)
+    _check_copies(splits, labelled, copies)
+    _warn_of_near_copies(splits, labelled.path)
     return splits
-
-
-def assign_splits(
-    labels: Mapping[str, int], *, val_fraction: float, test_fraction: float, seed: int
-) -> dict[str, Split]:
-    """Draw a split for each patient, with the same shares in every class.
-
-    The result depends on the seed and the patients' names only, not on their order. Of three or more patients of a
-    class, each split whose share is not 0 gets at least one.
-
-    Args:
-        labels: Class of each patient, by name.
-        val_fraction: Share of patients for validation.
-        test_fraction: Share of patients for the test.
-        seed: Of the draw.
-
-    Raises:
-        MimError: The two shares leave nothing for training.
-    """
-    if val_fraction + test_fraction >= 1:
-        raise MimError(
-            f"data.val_fraction {val_fraction} and data.test_fraction {test_fraction} leave no patients for training"
-        )
-    split_of: dict[str, Split] = {}
-    for stratum in _strata(labels, seed).values():
-        test = _share(len(stratum), test_fraction, room=len(stratum) - 1)
-        val = _share(len(stratum), val_fraction, room=len(stratum) - 1 - test)
-        for place, name in enumerate(stratum):
-            split_of[name] = "test" if place < test else "val" if place < test + val else "train"
-    return split_of
 
 
 def limit_training(splits: Splits, limit: int | None, seed: int) -> Splits:
@@ -125,39 +132,66 @@ def limit_training(splits: Splits, limit: int | None, seed: int) -> Splits:
     films: dict[str, list[LabelledFilm]] = defaultdict(list)
     for film in splits.train:
         films[names[film.patient_id]].append(film)
-    kept: list[LabelledFilm] = []
-    for name in _interleave(_strata(_labels_by_name(splits.train), seed)):
-        if len(kept) + len(films[name]) > limit:
+    kept: set[str] = set()
+    count = 0
+    for name in interleave(strata(labels_by_group(splits.train, names), seed)):
+        if count + len(films[name]) > limit:
             break
-        kept.extend(films[name])
-    if len({film.label for film in kept}) < len(splits.classes):
+        kept.add(name)
+        count += len(films[name])
+    limited = _keep(splits, names, kept)
+    if len({film.label for film in limited.train}) < len(splits.classes):
         raise MimError(f"data.train_limit {limit} is too small to hold a patient of each class: raise it")
-    return replace(splits, train=tuple(sorted(kept, key=lambda film: film.index)))
+    return limited
 
 
-def save_splits(path: Path, splits: Splits) -> str:
-    """Write splits.csv (image_id, patient_id, split, label) and return its `split_hash`."""
-    rows = _rows(splits)
-    write_atomically(path, _to_csv(rows))
-    return split_hash(rows)
+def take_label_fraction(splits: Splits, fraction: float, seed: int) -> Splits:
+    """Keep a share of the training patients of each class, at least one of each, drawn by seed.
 
-
-def load_splits(path: Path) -> tuple[SplitRow, ...]:
-    """Read what `save_splits` wrote.
-
-    Raises:
-        MimError: The file is missing or lacks a column.
+    A larger share keeps all that a smaller one keeps. Validation and test stay as they are.
     """
-    table = read_table(path)
-    for column in _COLUMNS:
-        table.require(column)
-    return tuple(SplitRow(*(row.cells[column] for column in _COLUMNS)) for row in table.rows)
+    if fraction >= 1:
+        return splits
+    names = _names(splits.train)
+    return _keep(splits, names, first_of_each_class(labels_by_group(splits.train, names), fraction, seed))
 
 
-def split_hash(splits: Splits | Sequence[SplitRow]) -> str:
-    """Hash who is in which split with which label (SHA-256, 64 hexadecimal digits), whatever the order."""
-    rows = _rows(splits) if isinstance(splits, Splits) else splits
-    return hashlib.sha256(_to_csv(rows).encode()).hexdigest()
+def count_copies(splits: Splits) -> int:
+    """Count validation and test films that are copies of a training film."""
+    training = copies_of(splits.train)
+    return sum(film.content in training for film in (*splits.val, *splits.test))
+
+
+def _from_column(labelled: LabelledFilms, groups: Mapping[str, str], draw: _Draw) -> dict[str, Split]:
+    """Take the test from the CSV's split column, and the validation too if nothing else is asked for."""
+    if draw.split_by != "patient":
+        raise MimError(
+            f"{labelled.path}: its split column decides, so data.split_by={draw.split_by} has nothing to draw: "
+            "remove one"
+        )
+    split_of = _written_splits(labelled)
+    if "test" not in split_of.values():
+        raise MimError(
+            f"{labelled.path}: its split column has no test films: add some, or remove it to have them drawn"
+        )
+    if draw.folds is None and "val" in split_of.values():
+        return split_of
+    others = [film for film in labelled.films if split_of[film.patient_id] != "test"]
+    labels = labels_by_group(others, groups)
+    if draw.folds is None:
+        drawn = assign_splits(labels, val_fraction=draw.val_fraction, test_fraction=0.0, seed=draw.seed)
+    else:
+        drawn = {
+            name: "val" if own == draw.fold else "train"
+            for name, own in assign_folds(labels, draw.folds, draw.seed).items()
+        }
+    split_of |= {film.patient_id: drawn[groups[film.patient_id]] for film in others}
+    if draw.folds is None:
+        logger.info(
+            "%s names no validation films: %d of its %d training films were drawn for it (data.val_fraction)",
+            *(labelled.path, sum(split_of[film.patient_id] == "val" for film in others), len(others)),
+        )
+    return split_of
 
 
 def _written_splits(labelled: LabelledFilms) -> dict[str, Split]:
@@ -172,9 +206,48 @@ def _written_splits(labelled: LabelledFilms) -> dict[str, Split]:
     return {patient: film.split for patient, film in first.items() if film.split is not None}
 
 
-def _draw(films: Sequence[LabelledFilm], val_fraction: float, test_fraction: float, seed: int) -> dict[str, Split]:
-    drawn = assign_splits(_labels_by_name(films), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
-    return {patient: drawn[name] for patient, name in _names(films).items()}
+def _draw(labelled: LabelledFilms, groups: Mapping[str, str], draw: _Draw) -> dict[str, Split]:
+    labels = labels_by_group(labelled.films, groups)
+    if draw.split_by == "patient" and draw.folds is None:
+        return assign_splits(labels, val_fraction=draw.val_fraction, test_fraction=draw.test_fraction, seed=draw.seed)
+    if draw.split_by == "date":
+        dates: dict[str, str] = {}
+        for film, date in _known(labelled, "date"):
+            dates[groups[film.patient_id]] = max(date, dates.get(groups[film.patient_id], ""))
+        test = newest(dates, draw.test_fraction)
+    elif draw.split_by == "site":
+        sites: dict[str, set[str]] = defaultdict(set)
+        for film, site in _known(labelled, "site"):
+            sites[site].add(groups[film.patient_id])
+        if draw.folds is None:
+            held = held_out_sites(sites, draw.test_fraction, draw.seed)
+        else:
+            held = {site for site, own in site_folds(sites, draw.folds, draw.seed).items() if own == draw.fold}
+        test = set().union(*(sites[site] for site in held))
+        logger.info("the test is %d of %d sites (data.split_by=site)", len(held), len(sites))
+    else:
+        assert draw.folds is not None
+        test = {name for name, own in assign_folds(labels, draw.folds, draw.seed).items() if own == draw.fold}
+    rest = {name: label for name, label in labels.items() if name not in test}
+    val_fraction = draw.val_fraction * len(labels) / max(1, len(rest))  # of those who are left, as many as of all
+    if not rest or val_fraction >= 1:
+        raise MimError(
+            f"{labelled.path}: the test takes {len(test)} of {len(labels)} patients (data.split_by={draw.split_by}), "
+            f"and data.val_fraction {draw.val_fraction} leaves none of the others for training"
+        )
+    drawn = assign_splits(rest, val_fraction=val_fraction, test_fraction=0.0, seed=draw.seed)
+    return drawn | dict.fromkeys(test, "test")
+
+
+def _known(labelled: LabelledFilms, column: Literal["site", "date"]) -> list[tuple[LabelledFilm, str]]:
+    """Each film with what stands under a column; the column must be there and filled."""
+    if column not in labelled.columns:
+        raise MimError(f"{labelled.path} has no column {column!r}, which data.split_by={column} needs")
+    found = [(film, film.site if column == "site" else film.date) for film in labelled.films]
+    empty = next((film.line for film, value in found if not value), None)
+    if empty is not None:
+        raise MimError(f"{labelled.path}, row {empty}: the cell under {column!r} is empty (data.split_by={column})")
+    return found
 
 
 def _names(films: Sequence[LabelledFilm]) -> dict[str, str]:
@@ -185,38 +258,11 @@ def _names(films: Sequence[LabelledFilm]) -> dict[str, str]:
     return names
 
 
-def _labels_by_name(films: Sequence[LabelledFilm]) -> dict[str, int]:
-    """Give each patient the highest of his films' labels."""
-    names = _names(films)
-    labels: dict[str, int] = {}
-    for film in films:
-        name = names[film.patient_id]
-        labels[name] = max(film.label, labels.get(name, film.label))
-    return labels
-
-
-def _strata(labels: Mapping[str, int], seed: int) -> dict[int, list[str]]:
-    """List the patients of each class in an order drawn by seed; who comes before whom depends on those two only."""
-    strata: dict[int, list[str]] = {}
-    for label in sorted(set(labels.values())):
-        names = [name for name, own in labels.items() if own == label]
-        strata[label] = sorted(names, key=lambda name: (derive_seed(seed, "patient", name), name))
-    return strata
-
-
-def _share(count: int, fraction: float, room: int) -> int:
-    wanted = max(1, int(count * fraction + 0.5)) if fraction > 0 else 0
-    return max(0, min(wanted, room))
-
-
-def _interleave(strata: Mapping[int, Sequence[str]]) -> list[str]:
-    """Merge classes in proportion, after one patient of each."""
-    places = [
-        (place > 0, (place + 0.5) / len(names), label, name)
-        for label, names in strata.items()
-        for place, name in enumerate(names)
-    ]
-    return [name for *_, name in sorted(places)]
+def _keep(splits: Splits, names: Mapping[str, str], kept: set[str]) -> Splits:
+    """Train on some patients only."""
+    train = tuple(film for film in splits.train if names[film.patient_id] in kept)
+    left = tuple(film for film in splits.train if names[film.patient_id] not in kept)
+    return replace(splits, train=train, unused=(*splits.unused, *left))
 
 
 def _check(splits: Splits, labelled: LabelledFilms) -> None:
@@ -240,19 +286,33 @@ def _check(splits: Splits, labelled: LabelledFilms) -> None:
         logger.warning(
             "%s: the %s films have only one class (%s): it cannot be measured well", labelled.path, name, only
         )
-    _warn_of_copies(splits, labelled.path)
 
 
-def _warn_of_copies(splits: Splits, path: Path) -> None:
-    training = {film.content for film in splits.train}
-    measured = [*splits.val, *splits.test]
-    copies = sum(film.content in training for film in measured)
-    if copies:
-        logger.warning(
-            "%s: %d validation or test films have the same pixels as a training film of another patient", path, copies
+def _check_copies(splits: Splits, labelled: LabelledFilms, policy: str) -> None:
+    training = copies_of(splits.train)
+    copied = [film for film in (*splits.val, *splits.test) if film.content in training]
+    if not copied:
+        return
+    rows = f"rows {training[copied[0].content][0].line} and {copied[0].line}"
+    said = (
+        f"{labelled.path}: {len(copied)} validation or test films have the same pixels as a training film of another "
+        f"patient (the first: {rows})"
+    )
+    if policy == "stop":
+        raise MimError(
+            f"{said}: keep one of each, or give both one patient_id and one split, or go on and have it reported with "
+            "data.copies_across_splits=report"
         )
-    others = {film.index: film.perceptual_hash for film in measured if film.content not in training}
-    near = copies_between(others, {film.index: film.perceptual_hash for film in splits.train})
+    logger.warning("%s (data.copies_across_splits=report)", said)
+
+
+def _warn_of_near_copies(splits: Splits, path: Path) -> None:
+    exact = copies_of(splits.train)
+    measured = [film for film in (*splits.val, *splits.test) if film.content not in exact]
+    near = copies_between(
+        {film.index: film.perceptual_hash for film in measured},
+        {film.index: film.perceptual_hash for film in splits.train},
+    )
     if near:
         first = min(film.image_id for film in measured if film.index in near)
         logger.warning(
@@ -260,19 +320,3 @@ def _warn_of_copies(splits: Splits, path: Path) -> None:
             "the same film may be filed under two patients",
             *(path, len(near), first),
         )
-
-
-def _rows(splits: Splits) -> list[SplitRow]:
-    return [
-        SplitRow(film.image_id, film.patient_id, name, splits.classes[film.label])
-        for name, films in (("train", splits.train), ("val", splits.val), ("test", splits.test))
-        for film in films
-    ]
-
-
-def _to_csv(rows: Sequence[SplitRow]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows(sorted((row.image_id, row.patient_id, row.split, row.label) for row in rows))
-    return file.getvalue()

@@ -31,11 +31,14 @@ def make_square(
     """
     if abs(aspect - 1) <= _TOLERANCE:
         return pixels, spacing
-    rows, columns = pixels.shape
-    if aspect > 1:
-        rows = round(rows * aspect)
-    else:
-        columns = round(columns / aspect)
+    rows, columns = square_size(pixels.shape[0], pixels.shape[1], aspect)
     refuse_oversized(path, rows, columns)
     resampled: Any = cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR)
     return resampled, None if spacing is None else (min(spacing), min(spacing))
+
+
+def square_size(rows: int, columns: int, aspect: float) -> tuple[int, int]:
+    """Rows and columns once pixels are square, where height to width of a pixel is `aspect`."""
+    if abs(aspect - 1) <= _TOLERANCE:
+        return rows, columns
+    return (round(rows * aspect), columns) if aspect > 1 else (rows, round(columns / aspect))

@@ -5,6 +5,7 @@ import difflib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +83,23 @@ def parse_split(table: Table, row: TableRow) -> Split:
         known = ", ".join(_SPLIT_WORDS)
         raise MimError(f"{table.path}, row {row.line}: split {row.cells['split']!r} is none of {known}")
     return _SPLIT_WORDS[word]
+
+
+def parse_date(table: Table, row: TableRow) -> str:
+    """Read the cell under `date` as yyyymmdd, which sorts by time; an absent or empty one is an empty text.
+
+    Raises:
+        MimError: It is neither 2024-05-17 nor 20240517 (what it is stays out of the message).
+    """
+    written = row.cells.get("date", "")
+    if not written:
+        return ""
+    try:
+        return f"{date.fromisoformat(written):%Y%m%d}"
+    except ValueError:
+        raise MimError(
+            f"{table.path}, row {row.line}: what stands under 'date' is no date such as 2024-05-17 or 20240517"
+        ) from None
 
 
 def _find_delimiter(text: str) -> str:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from mim import __version__
 from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, TrainingConfig, load_config
-from mim.data import LabelledFilm, PreparedDataset, Splits, limit_training, split_hash
+from mim.data import LabelledFilm, PreparedDataset, Splits, count_copies, split_hash
 from mim.data.boxes import read_boxes
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
@@ -61,8 +61,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         MimError: the run is not finished, or its data changed, in one line.
     """
     run, finetuned, description = open_finished(config)
-    films, splits = labelled_films(finetuned.data)
-    splits = limit_training(splits, finetuned.data.train_limit, finetuned.seed)
+    films, splits = labelled_films(finetuned)
     if split_hash(splits) != description.split_hash:
         raise MimError(
             f"{run}: labels or splits of {finetuned.data.path} have changed since the run was trained; "
@@ -81,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         seed=config.seed,
     )
     header = make_header(run, finetuned, description, films, chosen)
-    warnings = describe_leakage(description, len(splits.test))
+    warnings = describe_leakage(description, splits)
     reconstructions, why_none = rebuild(finetuned, films, splits)
     output = Path(config.output) if config.output else run
     cases = worst_cases(config, finetuned, films, chosen, dataset, scored, predictions, metrics)
@@ -175,15 +174,20 @@ def make_header(
     )
 
 
-def describe_leakage(description: TaskDescription, test_films: int) -> list[str]:
+def describe_leakage(description: TaskDescription, splits: Splits) -> list[str]:
     """What a reader must know about films met before."""
-    met = description.met_in_pretraining
-    if not met:
-        return []
-    return [
-        f"{met} of {test_films} test films, or other films of their patients, were met in pretraining (without "
-        "labels): the test is not of patients never met."
-    ]
+    said = []
+    if met := description.met_in_pretraining:
+        said.append(
+            f"{met} of {len(splits.test)} test films, or other films of their patients, were met in pretraining "
+            "(without labels): the test is not of patients never met."
+        )
+    if copies := count_copies(splits):
+        said.append(
+            f"{copies} of {len(splits.val) + len(splits.test)} validation and test films have the same pixels as a "
+            "film that was trained on: the figures are too good."
+        )
+    return said
 
 
 def rebuild(finetuned: FinetuneConfig, films: PreparedDataset, splits: Splits) -> tuple[list[Reconstruction], str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from mim.config import FinetuneConfig, LabelledDataConfig, dump_config
+from mim.config import FinetuneConfig, dump_config
 from mim.data import (
     LabelledFilm,
     PreparedDataset,
@@ -21,6 +21,7 @@ from mim.data import (
     save_splits,
     split_films,
     split_hash,
+    take_label_fraction,
 )
 from mim.data.augment import evaluation_transform, train_transform
 from mim.data.boxes import read_boxes
@@ -51,8 +52,7 @@ def finetune(config: FinetuneConfig) -> Path:
         Interrupted: the run was asked to stop and saved itself.
     """
     encoder, meets = first_encoder(config)
-    films, everyone = labelled_films(config.data)
-    splits = limit_training(everyone, config.data.train_limit, config.seed)
+    films, splits = labelled_films(config)
     description = TaskDescription(
         encoder.spec, meets.mean, meets.std, splits.classes, split_hash(splits), count_met(config, films, splits)
     )
@@ -95,12 +95,13 @@ def finetune(config: FinetuneConfig) -> Path:
         return folder.path
 
 
-def labelled_films(data: LabelledDataConfig) -> tuple[PreparedDataset, Splits]:
-    """Opens the films, joins their labels and divides them by patient.
+def labelled_films(config: FinetuneConfig) -> tuple[PreparedDataset, Splits]:
+    """Opens the films, joins their labels, divides them by patient, and takes as many to train on as are wanted.
 
     Raises:
         MimError: a setting, file or column is missing, or the split cannot be used.
     """
+    data = config.data
     if data.labels is None or data.target is None:
         missing = "labels" if data.labels is None else "target"
         raise MimError(f"data.{missing} is not set: give data.labels=<CSV in data.path> and data.target=<its column>")
@@ -109,9 +110,18 @@ def labelled_films(data: LabelledDataConfig) -> tuple[PreparedDataset, Splits]:
     labelled = attach_labels(films, Path(data.path), data.labels, data.target, salt)
     if data.boxes is not None:  # evaluate.py draws them: it must not be the first to find that they are wrong
         read_boxes(films, Path(data.path), data.boxes)
-    return films, split_films(
-        labelled, val_fraction=data.val_fraction, test_fraction=data.test_fraction, seed=data.split_seed
+    splits = split_films(
+        labelled,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        seed=data.split_seed,
+        split_by=data.split_by,
+        folds=data.folds,
+        fold=data.fold,
+        copies=data.copies_across_splits,
     )
+    splits = take_label_fraction(splits, data.label_fraction, config.seed)
+    return films, limit_training(splits, data.train_limit, config.seed)
 
 
 def count_met(config: FinetuneConfig, films: PreparedDataset, splits: Splits) -> int:

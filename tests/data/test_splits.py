@@ -1,6 +1,7 @@
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 from film_factory import SALT, pattern, store_films, write_csv, write_dicom, write_png
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from mim.data import (
     Splits,
     attach_labels,
     check_unseen,
+    count_copies,
     excluded_from_pretraining,
     limit_training,
     load_seen,
@@ -23,7 +25,7 @@ from mim.data import (
     split_films,
     split_hash,
 )
-from mim.data.splits import assign_splits
+from mim.data.drawing import assign_splits
 from mim.errors import MimError
 
 DRAW = {"val_fraction": 0.2, "test_fraction": 0.2, "seed": 0}
@@ -165,13 +167,47 @@ def test_shares_that_leave_a_split_empty_stop(
         split_films(label(films), val_fraction=fractions[0], test_fraction=fractions[1], seed=0)
 
 
-def test_a_test_film_with_the_pixels_of_a_training_film_is_told(
-    films: PreparedDataset, caplog: pytest.LogCaptureFixture
-) -> None:
+def copied_row(films: PreparedDataset) -> LabelledFilms:
     path = make_csv(films, "tttttttttvvveee", "some.csv")
     path.write_text(path.read_text() + "copy_of_00.png,1,P99,test\n")
-    split_films(attach_labels(films, films.source, path, "caries", SALT), **DRAW)
+    return attach_labels(films, films.source, path, "caries", SALT)
+
+
+def test_a_test_film_with_the_pixels_of_a_training_film_stops_or_is_told(
+    films: PreparedDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    labelled = copied_row(films)
+    with pytest.raises(MimError, match=r"1 validation or test films have the same pixels .* rows 2 and 32\)") as caught:
+        split_films(labelled, **DRAW)
+    assert "data.copies_across_splits=report" in str(caught.value)
+    assert ".png" not in str(caught.value)
+    splits = split_films(labelled, **DRAW, copies="report")
     assert "1 validation or test films have the same pixels" in caplog.text
+    assert count_copies(splits) == 1
+
+
+def test_patients_who_share_a_film_are_drawn_together(films: PreparedDataset) -> None:
+    path = make_csv(films, "", "some.csv")
+    path.write_text(path.read_text() + "copy_of_00.png,1,P99\n")
+    labelled = attach_labels(films, films.source, path, "caries", SALT)
+    places = set()
+    for seed in range(12):
+        splits = split_films(labelled, **{**DRAW, "seed": seed})
+        of = {image: name for name in ("train", "val", "test") for image in images(getattr(splits, name))}
+        assert of["00.png"] == of["01.png"] == of["copy_of_00.png"]
+        places.add(of["00.png"])
+    assert len(places) > 1, "the seeds tried put them into more than one split"
+
+
+def test_films_of_one_even_grey_are_no_copies(tmp_path: Path) -> None:
+    for number in range(12):
+        write_png(tmp_path / "films" / f"{number:02}.png", np.zeros((20, 20 + number), np.uint8))
+    rows = [(f"{number:02}.png", number % 2, ("train", "val", "test")[number // 4]) for number in range(12)]
+    path = write_csv(tmp_path / "films" / "some.csv", ("image", "caries", "split"), *rows)
+    blank = store_films(tmp_path / "films", tmp_path / "prepared")
+    assert len({row.content for row in blank.rows}) == 1
+    splits = split_films(attach_labels(blank, blank.source, path, "caries", SALT), **DRAW)
+    assert count_copies(splits) == 0
 
 
 def test_limits_are_nested_whole_patients_and_keep_both_classes(films: PreparedDataset) -> None:

@@ -77,12 +77,13 @@ def environment() -> dict[str, str]:
 def own_logging() -> Iterator[None]:
     """Lets the doors set up logging as in a new process: their handler holds the stream it found first."""
     logger = logging.getLogger("mim")
-    before, propagate = logger.handlers[:], logger.propagate
+    before, propagate, level = logger.handlers[:], logger.propagate, logger.level
     logger.handlers.clear()
     try:
         yield
     finally:
         logger.handlers[:], logger.propagate = before, propagate
+        logger.setLevel(level)
 
 
 @contextmanager

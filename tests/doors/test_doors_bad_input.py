@@ -83,6 +83,8 @@ def test_a_wrong_label_column_and_the_right_one(labelled: tuple[str, ...], brief
         ("data.train_limit=1", "data.train_limit 1 is too small"),
         ("data.boxes=boxes.json", "boxes.json"),
         ("masker={kind: learned, random_keep: [0.9, 0.2]}", "masker.random_keep [0.9, 0.2]: the smaller share comes"),
+        ("data.split_by=site", "its split column decides, so data.split_by=site has nothing to draw"),
+        ("data.fold=2", "data.fold 2 says nothing without data.folds"),
     ],
 )
 def test_labels_that_cannot_be_used(

@@ -57,6 +57,22 @@ def test_a_limit_on_fine_tuning_leaves_validation_and_test_alone(
     assert counts[8]["test"] == counts[100]["test"]
 
 
+def test_a_share_of_the_labels_and_a_fold_are_drawn_written_and_drawn_again(
+    labelled: tuple[str, ...], pretrained: Path, cache: str, tmp_path: Path
+) -> None:
+    chosen: dict[str, set[str]] = {}
+    for share in ("0.2", "0.6"):
+        settings = (f"init={pretrained}", f"data.label_fraction={share}", "data.folds=3", "data.fold=1")
+        succeed("finetune", *tuning(cache), *labelled, *settings, f"output={tmp_path / share}")
+        succeed("evaluate", tmp_path / share, "bootstrap=100")
+        rows = read_csv(tmp_path / share / "splits.csv")
+        assert {row["split"] for row in rows} == {"train", "val", "test", "unused"}
+        chosen[share] = {row["image_id"] for row in rows if row["split"] == "train"}
+        chosen[f"val of {share}"] = {row["image_id"] for row in rows if row["split"] == "val"}
+    assert chosen["0.2"] < chosen["0.6"]
+    assert chosen["val of 0.2"] == chosen["val of 0.6"]
+
+
 def test_only_the_architecture_of_init_is_taken_where_weights_are_not_wanted(
     labelled: tuple[str, ...], pretrained: Path, cache: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,71 @@
+"""splits.csv: who trained and who was measured, and the hash that tells whether it is still so."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mim.data.splits import Splits
+from mim.data.tables import read_table
+from mim.files import write_atomically
+
+_COLUMNS = ("image_id", "patient_id", "split", "label")
+UNUSED = "unused"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRow:
+    """One row of splits.csv; `label` is the name of the class."""
+
+    image_id: str
+    patient_id: str
+    split: str
+    label: str
+
+
+def save_splits(path: Path, splits: Splits) -> str:
+    """Write splits.csv (image_id, patient_id, split, label) and return its `split_hash`."""
+    rows = _rows(splits)
+    write_atomically(path, _to_csv(rows))
+    return split_hash(rows)
+
+
+def load_splits(path: Path) -> tuple[SplitRow, ...]:
+    """Read what `save_splits` wrote.
+
+    Raises:
+        MimError: The file is missing or lacks a column.
+    """
+    table = read_table(path)
+    for column in _COLUMNS:
+        table.require(column)
+    return tuple(SplitRow(*(row.cells[column] for column in _COLUMNS)) for row in table.rows)
+
+
+def split_hash(splits: Splits | Sequence[SplitRow]) -> str:
+    """Hash who trains and is measured, with which label (SHA-256, 64 hexadecimal digits), whatever the order."""
+    rows = _rows(splits) if isinstance(splits, Splits) else splits
+    return hashlib.sha256(_to_csv([row for row in rows if row.split != UNUSED]).encode()).hexdigest()
+
+
+def _rows(splits: Splits) -> list[SplitRow]:
+    return [
+        SplitRow(film.image_id, film.patient_id, name, splits.classes[film.label])
+        for name, films in (
+            ("train", splits.train),
+            ("val", splits.val),
+            ("test", splits.test),
+            (UNUSED, splits.unused),
+        )
+        for film in films
+    ]
+
+
+def _to_csv(rows: Sequence[SplitRow]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    writer.writerows(sorted((row.image_id, row.patient_id, row.split, row.label) for row in rows))
+    return file.getvalue()
