@@ -135,7 +135,7 @@ def test_copies_across_splits_are_said_and_kept_out_of_pretraining(copied: Path,
     split = [("A.dcm", 0, "train"), ("D.dcm", 1, "train"), ("C.dcm", 1, "val"), ("B.dcm", 0, "train")]
     write_csv(copied / "labels.csv", ("image", "caries", "split"), *split, ("b.png", 1, "test"))
     labelled = attach_labels(films, copied, "labels.csv", "caries", SALT)
-    split_films(labelled, val_fraction=0.2, test_fraction=0.2, seed=0)
+    split_films(labelled, val_fraction=0.2, test_fraction=0.2, seed=0, copies="report")
     assert "1 validation or test films have the same pixels as a training film of another patient" in caplog.text
     assert "1 validation or test films look like copies of training films" in caplog.text
     excluded = excluded_from_pretraining(films, copied, "auto", SALT)

@@ -58,7 +58,7 @@ def test_a_folder_with_only_unreadable_files(cache: str, tmp_path: Path) -> None
     error = call("train", f"data.path={tmp_path / 'films'}", *TINY, cache).error()
     assert "no film could be read" in error
     assert "not-an-image: 1" in error
-    assert "DICOM, PNG, JPEG or TIFF" in error
+    assert "DICOM, PNG, JPEG, TIFF or NIfTI" in error
 
 
 def test_one_unreadable_file_among_good_ones_is_skipped(cache: str, films: Path, tmp_path: Path) -> None:

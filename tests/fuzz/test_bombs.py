@@ -121,7 +121,7 @@ def test_a_preparation_goes_on_past_files_that_take_too_much(
         (films / name).write_bytes(drawn()["png gray"])
     monkeypatch.setattr("mim.data.build.decode_file", hang_or_decode)
     options = DecodeOptions(films, 512, 8, bytes(32))
-    build(scan(films), tmp_path / "out", options, 2, Limits(seconds=3, memory=64 << 20))
+    build(scan(films), tmp_path / "out", options, 2, limits=Limits(seconds=3, memory=64 << 20))
     dataset = PreparedDataset.open(tmp_path / "out")
     assert [row.image for row in dataset.rows] == ["a", "z"]
     skipped = {item["image"]: (item["reason"], item["detail"]) for item in dataset.report["skipped"]}
