@@ -2,10 +2,10 @@
 
     python benchmarks/demo_compare.py
 
-For each seed the demo's pretraining and fine-tuning are run as their YAML files say, and that fine-tuning again with
-fresh weights. Both are scored on the same test patients, whom neither has met. The difference of AUROC is given with
-an interval over patients and seeds, and beside it the share of lesions that the masker let the classifier see. Finished
-runs are kept, so a second start goes on where the first stopped.
+For each seed the demo's pretraining and fine-tuning are run as their YAML files say but for longer, and that
+fine-tuning again with fresh weights. Both are scored on the same test patients, whom neither has met. The difference of
+AUROC is given with an interval over patients and seeds, and beside it the share of lesions that the masker let the
+classifier see. Finished runs are kept, so a second start goes on where the first stopped.
 """
 
 import argparse
@@ -41,6 +41,8 @@ def main() -> None:
     line.add_argument("--unlabelled", type=int, default=800, help="films to pretrain on, as in the demo")
     line.add_argument("--labelled", type=int, default=800, help="films with labels; most of them only to test on")
     line.add_argument("--train-limit", type=int, default=200, help="labelled films to train on, as in the demo")
+    line.add_argument("--pretrain-epochs", type=int, default=36, help="more than the demo, which has to be quick")
+    line.add_argument("--finetune-epochs", type=int, default=50, help="more than the demo, for both arms")
     line.add_argument("--seeds", type=int, default=3)
     line.add_argument("--override", action="append", default=[], help="key=value for pretraining and fine-tuning alike")
     options = line.parse_args()
@@ -76,7 +78,12 @@ def train(options: argparse.Namespace, seed: int, arm: str) -> Path:
         load_config(
             PretrainConfig,
             Path("configs/pretrain/demo.yaml"),
-            [f"output={folder / 'pretrain'}", f"data.path={options.phantom / 'unlabelled'}", *shared],
+            [
+                f"output={folder / 'pretrain'}",
+                f"data.path={options.phantom / 'unlabelled'}",
+                f"training.epochs={options.pretrain_epochs}",
+                *shared,
+            ],
         )
     )
     # layer decay protects what was pretrained; fresh weights need none
@@ -90,6 +97,7 @@ def train(options: argparse.Namespace, seed: int, arm: str) -> Path:
                 f"init={before}",
                 f"data.path={options.phantom / 'labelled'}",
                 f"data.train_limit={options.train_limit}",
+                f"training.epochs={options.finetune_epochs}",
                 *own,
                 *shared,
             ],
