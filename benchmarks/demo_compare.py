@@ -41,7 +41,7 @@ def main() -> None:
     line.add_argument("--unlabelled", type=int, default=800, help="films to pretrain on, as in the demo")
     line.add_argument("--labelled", type=int, default=800, help="films with labels; most of them only to test on")
     line.add_argument("--train-limit", type=int, default=200, help="labelled films to train on, as in the demo")
-    line.add_argument("--pretrain-epochs", type=int, default=36, help="more than the demo, which has to be quick")
+    line.add_argument("--pretrain-epochs", type=int, default=72, help="more than the demo, which has to be quick")
     line.add_argument("--finetune-epochs", type=int, default=50, help="more than the demo, for both arms")
     line.add_argument("--seeds", type=int, default=3)
     line.add_argument("--override", action="append", default=[], help="key=value for pretraining and fine-tuning alike")
