@@ -20,6 +20,7 @@ given another contrast stayed within 22 of 256 bits; the nearest two different f
 """
 
 _FREQUENCIES = 16
+_FLAT = 1e-6  # spread of the frequencies of a film without any detail, but for rounding
 _WORDS = 4
 _TABLES = 64
 _TABLE_BITS = 16
@@ -37,9 +38,12 @@ def perceptual_hash(tiny: NDArray[np.float32]) -> str:
         tiny: (32, 32), the film reduced by area.
 
     Returns:
-        64 hexadecimal digits.
+        64 hexadecimal digits; empty for a film of one even grey, or of rows or columns alone, which looks like any
+        other such film.
     """
     lowest = cv2.dct(tiny)[1 : _FREQUENCIES + 1, 1 : _FREQUENCIES + 1].ravel()
+    if np.ptp(lowest) < _FLAT:
+        return ""
     return np.packbits(lowest > np.median(lowest)).tobytes().hex()
 
 

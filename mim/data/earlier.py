@@ -69,7 +69,9 @@ class EarlierDataset:
         """Say how many files will be decoded, and how many are not there any more as they were."""
         keys = {int(source_key(file, options.salt), 16) for file in files if not is_note(file)}
         gone, new = len(self._known - keys), len(keys - self._known)
-        return f"{new} files are new or have changed, {gone} are gone or have changed"
+        again = sum(self._may_open_now(file, options.root) for file in files if file.image in self._skipped)
+        tried = f", {again} that could not be read are tried again" if again else ""
+        return f"{new} files are new or have changed, {gone} are gone or have changed{tried}"
 
     def _may_open_now(self, file: SourceFile, root: Path) -> bool:
         if not any(item.reason in _MAY_OPEN_NOW for item in self._skipped.get(file.image, ())):

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mim.data.matching import FilmFinder, locate
+from mim.data.patients import join_patients
 from mim.data.privacy import salted_hash
 from mim.data.store import PreparedDataset
 from mim.data.tables import Split, Table, TableRow, parse_date, parse_split, read_table
@@ -119,6 +120,7 @@ def attach_labels(
         films.append(
             _label(dataset, number, row, classes.index(row.cells[target]), split, parse_date(table, row), salt)
         )
+    films = _with_one_id_each(table, films)
     _warn_of_unknown_patients(table, films)
     if any(row.tile is not None for row in dataset.rows):
         logger.warning(
@@ -199,6 +201,19 @@ def _label(
         site=row.cells.get("site", ""),
         date=date,
     )
+
+
+def _with_one_id_each(table: Table, films: Sequence[LabelledFilm]) -> list[LabelledFilm]:
+    """Give films whose row has no patient the id that the table has for other films of the same header's patient."""
+    written = {row.line for row in table.rows if row.cells.get("patient_id")}
+    try:
+        joined = join_patients(
+            {film.index: film.patient_id if film.line in written else "" for film in films},
+            {film.index: film.header_patient_id for film in films},
+        )
+    except MimError as error:
+        raise MimError(f"{table.path}: {error}") from None
+    return [replace(film, patient_id=joined[film.index] or film.patient_id) for film in films]
 
 
 def _warn_of_unknown_patients(table: Table, films: Sequence[LabelledFilm]) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mim.data.copies import FLAT_CONTENTS
 from mim.data.duplicates import copies_between
 from mim.data.labels import LabelledFilm
-from mim.data.matching import FilmFinder
+from mim.data.matching import FilmFinder, folders_of_labels
 from mim.data.privacy import salted_hash
 from mim.data.store import PreparedDataset, is_prepared
 from mim.data.tables import Table, parse_split, read_table
@@ -73,7 +74,7 @@ def excluded_from_pretraining(dataset: PreparedDataset, source: Path, exclude: s
         if salted_hash(salt, row.cells["patient_id"]) in patients
         for number in finder.find(row.cells["image"])
     }
-    contents = {dataset.rows[number].content for number in named}
+    contents = {dataset.rows[number].content for number in named} - FLAT_CONTENTS
     excluded = {
         number
         for number, row in enumerate(dataset.rows)
@@ -89,10 +90,7 @@ def excluded_from_pretraining(dataset: PreparedDataset, source: Path, exclude: s
 
 
 def _find_table(dataset: PreparedDataset, source: Path) -> Table | None:
-    folders = [source, source.resolve().parent]
-    if is_prepared(source):
-        folders += [dataset.source, dataset.source.parent]
-    for folder in folders:
+    for folder in folders_of_labels(source, dataset.source if is_prepared(source) else None):
         path = folder / "labels.csv"
         if path.is_file():
             table = read_table(path)
@@ -165,7 +163,8 @@ def check_unseen(
     met = [
         film
         for film in test
-        if film.content in seen.contents or not seen.patients.isdisjoint((film.patient_id, film.header_patient_id))
+        if (film.content in seen.contents and film.content not in FLAT_CONTENTS)
+        or not seen.patients.isdisjoint((film.patient_id, film.header_patient_id))
     ]
     if not met:
         return 0

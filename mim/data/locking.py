@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mim.errors import MimError
+
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
@@ -17,9 +19,15 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
     Yields:
         Whether the lock is held.
+
+    Raises:
+        MimError: The file cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise MimError(f"{path.parent} cannot be written ({error.strerror}): choose another folder") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

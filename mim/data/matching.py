@@ -69,6 +69,17 @@ def locate(dataset: PreparedDataset, source: Path, name: Path | str) -> Path:
     return path if path.is_file() or not (dataset.source / name).is_file() else dataset.source / name
 
 
+def folders_of_labels(source: Path, films: Path | None) -> tuple[Path, ...]:
+    """Where `labels.csv` is looked for, in this order.
+
+    Args:
+        source: The folder of films, or the prepared dataset.
+        films: For a prepared dataset, the folder that it was made from.
+    """
+    beside = () if films is None else (films, films.parent)
+    return tuple(dict.fromkeys((source, *beside, source.resolve().parent)))
+
+
 def roots_of(*folders: Path) -> tuple[Path, ...]:
     """Give folders as they are written and, the first of them, with its links followed."""
     return (_normalise(folders[0]), folders[0].resolve(), *(_normalise(folder) for folder in folders[1:]))

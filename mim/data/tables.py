@@ -57,11 +57,10 @@ def read_table(path: Path) -> Table:
         MimError: The file cannot be read, or its header or a row is malformed.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            text = file.read()
     except OSError as error:
         raise MimError(f"{path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise MimError(f"{path} is not UTF-8: save it as CSV with UTF-8 encoding") from error
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_find_delimiter(text), strict=True)
     try:
         columns = tuple(name.strip() for name in next(reader, ()))
@@ -69,7 +68,16 @@ def read_table(path: Path) -> Table:
         rows = tuple(_parse_rows(path, columns, ((reader.line_num, values) for values in reader)))
     except csv.Error as error:
         raise MimError(f"{path}, row {reader.line_num}: not valid CSV ({error})") from error
+    if any(map(_is_foreign, columns)) or any(
+        _is_foreign(value) for row in rows for name, value in row.cells.items() if name != "image"
+    ):
+        raise MimError(f"{path} is not UTF-8: save it as CSV with UTF-8 encoding")
     return Table(path, columns, rows)
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether bytes that are not UTF-8 stand in it, as they may in names of files."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def parse_split(table: Table, row: TableRow) -> Split:

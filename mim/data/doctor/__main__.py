@@ -11,6 +11,7 @@ from mim.data.doctor.films import check_films
 from mim.data.doctor.findings import Finding, to_json, to_text
 from mim.data.doctor.labels import check_boxes, check_labels, read_sheet
 from mim.data.doctor.survey import Survey, survey
+from mim.data.matching import folders_of_labels
 from mim.errors import MimError
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def _check_sheet(found: Survey, labels: Path, target: str | None) -> list[Findin
 
 
 def _beside(found: Survey) -> Path | None:
-    folders = dict.fromkeys((found.path, found.path.resolve().parent, found.source, found.source.parent))
+    folders = folders_of_labels(found.path, None if found.path == found.source else found.source)
     return next((folder / "labels.csv" for folder in folders if (folder / "labels.csv").is_file()), None)
 
 

@@ -8,7 +8,7 @@ from mim.data.copies import FLAT_CONTENTS, copies_of
 from mim.data.doctor.findings import Finding
 from mim.data.doctor.polarity import find_inverted
 from mim.data.doctor.survey import Survey, names_of
-from mim.data.duplicates import find_pairs, perceptual_hash
+from mim.data.duplicates import find_pairs
 from mim.data.manifest import ManifestRow
 
 _SMALL = 64  # pixels of the shorter side
@@ -35,10 +35,8 @@ def near_copies(survey: Survey) -> list[tuple[int, int]]:
         {(row.image, row.frame): number for number, row in reversed(list(enumerate(survey.rows)))}.values()
     )
     numbers = sorted(number for number in first_rows if survey.rows[number].content not in FLAT_CONTENTS)
-    hashes = [
-        getattr(survey.rows[number], "perceptual_hash", "") or perceptual_hash(survey.tiny[number].astype("float32"))
-        for number in numbers
-    ]
+    numbers = [number for number in numbers if survey.rows[number].perceptual_hash]
+    hashes = [survey.rows[number].perceptual_hash for number in numbers]
     pairs = [(numbers[first], numbers[second]) for first, second in find_pairs(hashes).tolist()]
     return [
         (one, other)
@@ -161,6 +159,10 @@ def _headers(survey: Survey) -> Iterator[Finding]:
 
 
 def _polarity(survey: Survey) -> Iterator[Finding]:
+    if any(row.tile is not None for row in survey.rows):
+        text = "films are cut into tiles, of which polarity cannot be judged"
+        yield Finding("look", "polarity", text, "run this on the folder of films")
+        return
     found = find_inverted(survey.tiny, [row.modality for row in survey.rows])
     if found.inverted:
         yield Finding(

@@ -12,6 +12,7 @@ from mim.data.doctor.survey import Survey
 from mim.data.importers.coco import read_coco
 from mim.data.importers.validate import validate
 from mim.data.matching import FileFinder, roots_of
+from mim.data.patients import join_patients
 from mim.data.privacy import salted_hash
 from mim.data.tables import Table, TableRow, parse_date, parse_split, read_table
 from mim.errors import MimError
@@ -74,14 +75,11 @@ def read_sheet(survey: Survey, path: Path, target: str | None = None) -> Sheet:
         if row.cells.get("split"):
             split_of[image] = parse_split(table, row)
     in_header = {row.image: row.patient_id for row in survey.rows}
-    patient_of: dict[str, str] = {}
-    unknown: list[str] = []
-    for image in images:
-        written = row_of[image].cells.get("patient_id", "") if image in row_of else ""
-        hashed = salted_hash(survey.salt or b"", written) if written else ""
-        if not (hashed or in_header[image]):
-            unknown.append(image)
-        patient_of[image] = hashed or in_header[image] or f"file {image}"
+    cells = {image: row_of[image].cells.get("patient_id", "") if image in row_of else "" for image in images}
+    hashed = {image: salted_hash(survey.salt or b"", cell) if cell else "" for image, cell in cells.items()}
+    patient_of = join_patients(hashed, in_header)
+    unknown = [image for image, patient in patient_of.items() if not patient]
+    patient_of |= {image: f"file {image}" for image in unknown}
     return Sheet(table, row_of, tuple(missing), tuple(differing), patient_of, tuple(unknown), split_of)
 
 

@@ -126,7 +126,9 @@ def _survey_folder(path: Path, workers: int | None) -> Survey:
 
 def _survey_prepared(path: Path) -> Survey:
     dataset = PreparedDataset.open(path)
-    images = dict.fromkeys(row.image for row in dataset.rows)
+    first = [number for number, row in enumerate(dataset.rows) if not row.tile]  # of a film in tiles the first
+    rows = tuple(dataset.rows[number] for number in first)
+    images = dict.fromkeys(row.image for row in rows)
     known = dataset.source.is_dir()
     found = {image: read_notes(dataset.source / image) for image in images} if known else {}
     salt_file = dataset.path.parent / SALT_NAME
@@ -134,8 +136,8 @@ def _survey_prepared(path: Path) -> Survey:
     return Survey(
         path=path,
         source=dataset.source,
-        rows=tuple(dataset.rows),
-        tiny=_stack(_reduce(dataset.image(number)) for number in range(len(dataset))),
+        rows=rows,
+        tiny=_stack(_reduce(dataset.image(number)) for number in first),
         skipped=_without_texts(Skipped(**skipped) for skipped in dataset.report.get("skipped", [])),
         notes={image: notes for image, notes in found.items() if notes is not None},
         headers_known=known,

@@ -67,7 +67,7 @@ def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        csv.writer(file, lineterminator="\r\n").writerows(rows)  # else a lone \\r in a name is not quoted
         _sync(file)
     part.replace(path)
 
