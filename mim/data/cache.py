@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -17,7 +17,7 @@ from mim.data.locking import locked
 from mim.data.privacy import load_salt, salt_check
 from mim.data.processes import refuse_unguarded_script
 from mim.data.radiograph_types import ColourPolicy
-from mim.data.scan import fingerprint, scan
+from mim.data.scan import SourceFile, fingerprint, scan
 from mim.data.store import FORMAT_VERSION, REPORT, PreparedDataset, is_prepared, part_of
 from mim.errors import MimError
 
@@ -78,16 +78,22 @@ def open_or_prepare(
         if int(os.environ.get("RANK", "0")) > 0:
             _wait_for(output, stall_seconds, poll_seconds)
         else:
-            refuse_unguarded_script()
-            with locked(lock_of(output)):
-                clean_up(output)
-                if not is_prepared(output):
-                    _adopt_half_made(output, options)
-                    earlier = _latest(output, options)
-                    change = f" ({earlier.in_words(files, options)} since {earlier.dataset.path})" if earlier else ""
-                    logger.info("preparing %d files in %s%s", len(files), output, change)
-                    build(files, output, options, workers, earlier)
+            _make(output, files, options, workers)
     return PreparedDataset.open(output)
+
+
+def _make(output: Path, files: Sequence[SourceFile], options: DecodeOptions, workers: int | None) -> None:
+    """Prepare into the cache, unless another process has done so meanwhile."""
+    refuse_unguarded_script()
+    with locked(lock_of(output)):
+        clean_up(output)
+        if is_prepared(output):
+            return
+        _adopt_half_made(output, options)
+        earlier = _latest(output, options)
+        change = f" ({earlier.in_words(files, options)} since {earlier.dataset.path})" if earlier else ""
+        logger.info("preparing %d files in %s%s", len(files), output, change)
+        build(files, output, options, workers, earlier)
 
 
 def _open_as_it_is(path: Path, wanted: DecodeOptions) -> PreparedDataset:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from mim.data.command import run_command
 from mim.data.importers.coco import read_coco
 from mim.data.importers.dentex import read_dentex
 from mim.data.importers.files import Films, read_names
@@ -261,13 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mask_name=given.mask_name,
         first_pixel=given.first_pixel,
     )
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        import_labels(given.source, images, given.output, given.format, options)
-    except MimError as error:
-        logger.error("error: %s", error)
-        return 2
-    return 0
+    return run_command(lambda: import_labels(given.source, images, given.output, given.format, options))
 
 
 if __name__ == "__main__":

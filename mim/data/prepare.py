@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from mim.data.build import FILE_LIMITS, Bits, build, clean_up, lock_of
+from mim.data.command import run_command
 from mim.data.crop import Crop
 from mim.data.decode import DecodeOptions
 from mim.data.earlier import EarlierDataset
@@ -114,6 +115,26 @@ def _find_earlier(output: Path, options: DecodeOptions) -> EarlierDataset:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    options = _read_options(arguments)
+    return run_command(
+        lambda: prepare(
+            options.source,
+            options.output.absolute(),
+            long_side=options.long_side,
+            bits=options.bits,
+            salt=load_salt_file(options.salt_file or options.output.absolute().parent / SALT_NAME),
+            workers=options.workers,
+            voi=options.voi,
+            color=options.color,
+            limits=Limits(options.file_seconds, round(options.file_memory * 2**30)),
+            crop=options.crop,
+            tile=options.tile,
+            tile_overlap=options.tile_overlap,
+        )
+    )
+
+
+def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m mim.data.prepare",
         description="Decode a folder of radiographs (DICOM, PNG, JPEG, TIFF, NIfTI) once, for memory-mapped access.",
@@ -153,27 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--voi must be at least 0")
     if not all(0 < limit < float("inf") for limit in (options.file_seconds, options.file_memory)):
         parser.error("--file-seconds and --file-memory must be finite and above 0")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        salt = load_salt_file(options.salt_file or options.output.absolute().parent / SALT_NAME)
-        prepare(
-            options.source,
-            options.output.absolute(),
-            long_side=options.long_side,
-            bits=options.bits,
-            salt=salt,
-            workers=options.workers,
-            voi=options.voi,
-            color=options.color,
-            limits=Limits(options.file_seconds, round(options.file_memory * 2**30)),
-            crop=options.crop,
-            tile=options.tile,
-            tile_overlap=options.tile_overlap,
-        )
-    except MimError as error:
-        logger.error("error: %s", error)
-        return 2
-    return 0
+    return options
 
 
 if __name__ == "__main__":

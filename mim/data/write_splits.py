@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from mim.data.cache import dataset_salt
+from mim.data.command import run_command
 from mim.data.importers.write import write_rows
 from mim.data.labels import attach_labels
 from mim.data.matching import FilmFinder
@@ -99,9 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not (0 <= options.val_fraction <= 1 and 0 <= options.test_fraction <= 1 and options.seed >= 0):
         parser.error("--val-fraction and --test-fraction must be from 0 to 1, --seed 0 or more")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        write_splits(
+    return run_command(
+        lambda: write_splits(
             options.path,
             options.labels,
             options.target,
@@ -110,10 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seed=options.seed,
             split_by=options.by,
         )
-    except MimError as error:
-        logger.error("error: %s", error)
-        return 2
-    return 0
+    )
 
 
 if __name__ == "__main__":
