@@ -31,7 +31,7 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], obj
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 def reason(error: OSError) -> str:
@@ -54,8 +54,9 @@ def _write(file: BinaryIO, write: Callable[[BinaryIO], object]) -> None:
         raise cause from None
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

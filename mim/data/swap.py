@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from mim.files import sync
+
 _CURRENT_FOLDER = -100  # AT_FDCWD of fcntl.h
 _EXCHANGE = 2  # RENAME_EXCHANGE of linux/fs.h
 _NOT_OFFERED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
@@ -44,15 +46,6 @@ def mend(place: Path) -> None:
         shutil.rmtree(aside)
     else:
         aside.rename(place)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _aside(place: Path) -> Path:

@@ -17,7 +17,8 @@ from mim.data.manifest import ManifestRow, write_manifest
 from mim.data.regions import Rectangle
 from mim.data.rows import find_rows
 from mim.data.store import INDEX, JOURNAL, MANIFEST, PIXELS, REPORT, ROW_STARTS, part_of
-from mim.data.swap import put_in_place, sync
+from mim.data.swap import put_in_place
+from mim.files import sync
 
 
 class StoreWriter:

@@ -1,14 +1,15 @@
 """mim's own form of annotations: labels.csv, boxes.coco.json, and problems.csv for what was wrong."""
 
 import csv
+import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mim.data.importers.types import ImportedImage, Problem
 from mim.errors import MimError
+from mim.files import write_atomically
 
 LABELS, BOXES, PROBLEMS = "labels.csv", "boxes.coco.json", "problems.csv"
 _FIRST = ("image", "patient_id", "split", "site", "date")
@@ -64,22 +65,15 @@ def coco_of(images: Sequence[ImportedImage], classes: Sequence[str]) -> dict[str
 
 
 def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        csv.writer(file, lineterminator="\r\n").writerows(rows)  # else a lone \\r in a name is not quoted
-        _sync(file)
-    part.replace(path)
+    """Write a CSV whole or not at all; names of files may be of any bytes."""
+    table = io.StringIO(newline="")
+    csv.writer(table, lineterminator="\r\n").writerows(rows)  # else a lone carriage return in a name is not quoted
+    write_atomically(path, table.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.write("\n")
-        _sync(file)
-    part.replace(path)
+    write_atomically(path, json.dumps(content) + "\n")
 
 
 def problem_rows(problems: Sequence[Problem]) -> list[tuple[object, ...]]:
@@ -102,8 +96,3 @@ def _polygon_area(across: Sequence[float], down: Sequence[float]) -> float:
     turned = zip(across, (*down[1:], down[0]), strict=True)
     back = zip((*across[1:], across[0]), down, strict=True)
     return abs(sum(x * y for x, y in turned) - sum(x * y for x, y in back)) / 2
-
-
-def _sync(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
