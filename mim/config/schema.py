@@ -153,6 +153,9 @@ class MaskingConfig(Config):
 class DecoderConfig(Config):
     """What rebuilds the hidden cells."""
 
+    kind: Literal["mae", "fcmae"] | None = Field(
+        None, description="mae = transformer (ViT), fcmae = ConvNeXt blocks (CNN); null = what fits the encoder"
+    )
     width: int = Field(192, ge=8, description="channels of the decoder")
     depth: int = Field(2, ge=1, description="blocks of the decoder")
     heads: int = Field(6, ge=1, description="attention heads (token encoders); must divide the width")

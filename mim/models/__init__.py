@@ -5,6 +5,8 @@ from mim.models.decoders import create_decoder
 from mim.models.encoder import Encoder, EncoderSpec
 from mim.models.features import Features
 from mim.models.heads import ClassificationHead
+from mim.models.masked_image_model import MaskedImageModel
+from mim.models.prediction import Prediction
 from mim.models.weights import build_encoder, export_encoder, load_encoder_weights, read_exported
 
 __all__ = [
@@ -12,6 +14,8 @@ __all__ = [
     "Encoder",
     "EncoderSpec",
     "Features",
+    "MaskedImageModel",
+    "Prediction",
     "build_encoder",
     "create_decoder",
     "create_encoder",

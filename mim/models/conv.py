@@ -3,11 +3,30 @@
 from typing import Any
 
 import torch
+from timm.models.convnext import ConvNeXt
+from timm.models.resnet import ResNet
 from torch import Tensor
 
-from mim.models.encoder import Encoder, EncoderSpec
+from mim.models.building import EncoderRequest
+from mim.models.encoder import Encoder, EncoderSpec, check_divisible
 from mim.models.features import Features
 from mim.models.sparse import MaskedRun, trace_backbone
+
+CNN_PATCH_SIZE = 32
+
+
+def build_sparse(request: EncoderRequest) -> "SparseConvEncoder":
+    """Builds a CNN whose hidden cells are kept empty.
+
+    Raises:
+        ValueError: if the image is not a whole number of cells, or the network cannot be hidden.
+    """
+    cell = request.patch_size or CNN_PATCH_SIZE
+    check_divisible(request.image_size, cell)
+    backbone = request.backbone()
+    if not isinstance(backbone, ResNet | ConvNeXt):
+        raise ValueError(f"cells cannot be hidden in a {type(backbone).__name__}; choose a ViT, a ResNet or a ConvNeXt")
+    return SparseConvEncoder(backbone, request.spec(cell))
 
 
 class SparseConvEncoder(Encoder):

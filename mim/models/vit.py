@@ -1,14 +1,43 @@
 """Vision transformers: hidden tokens are dropped before the first block."""
 
+from typing import Any
+
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
-from mim.models.encoder import Encoder, EncoderSpec
+from mim.models.building import EncoderRequest
+from mim.models.encoder import Encoder, EncoderSpec, check_divisible
 from mim.models.features import Features, scatter_tokens
 from mim.models.positions import sine_cosine_positions
 
 GATE_FLOOR = 1e-6  # weight that a closed gate keeps in attention, so that its gradient is finite
+
+
+def build_vit(request: EncoderRequest) -> "TokenDropEncoder":
+    """Builds a vision transformer whose hidden tokens are dropped.
+
+    Raises:
+        ValueError: if the network pools or drops tokens in a way that hiding cannot follow, or the size does not fit.
+    """
+    args: dict[str, Any] = {}
+    if "global_pool" not in request.timm_args:
+        # the final norm stays where timm's default puts it, so that the weights fit timm.create_model(name)
+        args = {"global_pool": "avg", "fc_norm": False}
+    elif (pool := request.timm_args["global_pool"]) not in ("avg", "token"):
+        raise ValueError(f"global_pool must be 'avg' or 'token', not {pool!r}")
+    if request.patch_size is not None:
+        args["patch_size"] = request.patch_size
+    backbone = request.backbone(img_size=request.image_size, dynamic_img_size=False, **args)
+    if not isinstance(backbone, VisionTransformer) or not all(hasattr(block, "attn") for block in backbone.blocks):
+        raise ValueError(f"cells cannot be hidden in a {type(backbone).__name__} by dropping tokens")
+    if not isinstance(backbone.patch_drop, nn.Identity):
+        raise ValueError("patch_drop_rate drops tokens behind the mask's back; masking.ratio is the way to hide more")
+    cell = backbone.patch_embed.patch_size
+    if cell[0] != cell[1]:
+        raise ValueError(f"patches must be square, not {cell[0]}x{cell[1]}")
+    check_divisible(request.image_size, cell[0])
+    return TokenDropEncoder(backbone, request.spec(cell[0]), fresh=not request.pretrained)
 
 
 class TokenDropEncoder(Encoder):

@@ -32,8 +32,9 @@ from mim.evaluation import (
 from mim.stages.classifier import TaskDescription, load_classifier
 from mim.stages.common import content_hash, logger, write_lines, writing
 from mim.stages.finetune import labelled_films, make_dataset
-from mim.stages.pretrain import PICTURED_FILMS, load_pretrained_task, reconstruct
-from mim.stages.pretrain import make_dataset as make_pretraining_dataset
+from mim.stages.pretrain_films import make_dataset as make_pretraining_dataset
+from mim.stages.pretrain_model import load_pretrained_task
+from mim.stages.pretrain_pictures import PICTURED_FILMS, reconstruct
 from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
 

@@ -66,7 +66,7 @@ def train_task(
 
     A task is called with a batch and gives a dict with a `loss` and named scalars to log; it has an `encoder` with a
     timm model as its `backbone`. If it has a method `set_progress`, that is told before each step which share of the
-    steps is done.
+    steps is done; a method `after_step` is called when the step has changed the weights.
 
     At the end `model.safetensors` is written: the best weights where a figure is watched, the last ones otherwise, of
     the moving average where there is one. On rank 0 the task then holds these weights.
@@ -207,6 +207,7 @@ class _Run:
             ) from error
         optimizer.step()
         state.step += 1
+        tell_step(state.task)
         if state.average is not None:
             state.average.update(state.task, step=state.step)
         return result
@@ -279,3 +280,10 @@ def tell_progress(task: nn.Module, fraction: float) -> None:
     listener = getattr(task, "set_progress", None)
     if callable(listener):
         listener(fraction)
+
+
+def tell_step(task: nn.Module) -> None:
+    """Tells a task that wants to know that a step has changed its weights, as one with a teacher does."""
+    listener = getattr(task, "after_step", None)
+    if callable(listener):
+        listener()

@@ -52,17 +52,17 @@ def test_a_decoder_predicts_every_pixel_of_every_cell(name):
     encoder = create_encoder(name, (64, 96), **({"depth": 1} if "vit" in name else {}))
     visible = torch.rand(2, *encoder.grid()) > 0.5
     decoder = create_decoder(encoder, width=32, depth=1, heads=4)
-    prediction = decoder(encoder(torch.rand(2, 1, 64, 96), visible), visible)
+    prediction = decoder(encoder(torch.rand(2, 1, 64, 96), visible), visible).values
     assert prediction.shape == (2, visible[0].numel(), encoder.patch_size**2)
 
 
 def test_a_cnn_decoder_follows_the_grid_of_smaller_cells():
     encoder = create_encoder("resnet18", (64, 64), patch_size=16)
     visible = torch.rand(2, 4, 4) > 0.5
-    prediction = create_decoder(encoder, 16, 1)(encoder(torch.rand(2, 1, 64, 64), visible), visible)
+    prediction = create_decoder(encoder, width=16, depth=1)(encoder(torch.rand(2, 1, 64, 64), visible), visible).values
     assert prediction.shape == (2, 16, 256)
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(MimError, match=r"decoder\.heads=5"):
-        create_decoder(create_encoder("vit_tiny_patch16_224", (32, 32), depth=1), 32, 1, 5)
+        create_decoder(create_encoder("vit_tiny_patch16_224", (32, 32), depth=1), width=32, depth=1, heads=5)

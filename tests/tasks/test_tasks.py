@@ -34,11 +34,11 @@ def test_the_loss_is_the_error_over_hidden_cells_only(normalize):
     target = patchify((batch["image"] - 0.4) / 0.2, 8)
     target = normalize_cells(target)[0] if normalize else target
     hidden = ~batch["visible"].flatten(1)
-    expected = (out["prediction"] - target)[hidden].square().mean()
+    expected = (task.predict(batch).values - target)[hidden].square().mean()
     torch.testing.assert_close(out["loss"], expected)
     other = {**batch, "image": torch.where(batch["visible"][:, None].repeat_interleave(8, 2).repeat_interleave(8, 3),
                                           batch["image"], torch.rand_like(batch["image"]))}  # fmt: skip
-    assert torch.equal(task(other)["prediction"], out["prediction"])
+    assert torch.equal(task.predict(other).values, task.predict(batch).values)
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "convnextv2_atto"])

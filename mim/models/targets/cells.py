@@ -1,4 +1,4 @@
-"""What the decoder must give back: the pixels of each cell."""
+"""Images to cells and back."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Patterns of visible cells that do not depend on the image."""
+"""Cells that are hidden at random, each equally likely."""
 
 import numpy as np
 import torch

@@ -1,0 +1,36 @@
+"""The pixels of a cell."""
+
+from torch import Tensor
+
+from mim.models.encoder import Encoder
+from mim.models.targets.cells import normalize_cells, patchify
+from mim.models.targets.target import Target
+
+
+class PixelTarget(Target):
+    """The pixels of each cell, by default normalised by the cell's own mean and deviation (He et al., MAE, CVPR 2022).
+
+    Args:
+        encoder: whose cells are rebuilt.
+        normalize: whether each cell is given mean 0 and deviation 1.
+    """
+
+    name = "pixels"
+
+    def __init__(self, encoder: Encoder, normalize: bool = True) -> None:
+        super().__init__()
+        self.patch_size = encoder.patch_size
+        self.size = encoder.patch_size**2 * encoder.spec.in_chans
+        self.normalize = normalize
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Gives (B, gh * gw, patch_size ** 2 * C)."""
+        cells = patchify(image, self.patch_size)
+        return normalize_cells(cells)[0] if self.normalize else cells
+
+    def to_cells(self, predicted: Tensor, image: Tensor) -> Tensor:
+        """Gives pixels. Normalised cells are given their true mean and deviation: the shape is shown, not guessed."""
+        if not self.normalize:
+            return predicted
+        _, mean, deviation = normalize_cells(patchify(image, self.patch_size))
+        return predicted * deviation + mean
