@@ -17,12 +17,15 @@ class Features:
         tokens: (B, N, D) what a token encoder kept, without class or register tokens; None for CNNs. Where images
             keep different numbers, the shorter ones are padded with zeros at the end.
         index: (B, N) place of each token on the row-major patch grid, -1 for padding; None for CNNs.
+        even: whether every image kept exactly N tokens, so that there is no padding. What is said here need not be
+            found out from `index`, for which a GPU would have to be waited for.
     """
 
     pooled: Tensor
     maps: list[Tensor]
     tokens: Tensor | None = None
     index: Tensor | None = None
+    even: bool = False
 
 
 def at_resolution(mask: Tensor, size: tuple[int, int]) -> Tensor:
@@ -57,3 +60,28 @@ def scatter_tokens(tokens: Tensor, index: Tensor, canvas: Tensor) -> Tensor:
     spare = canvas.new_zeros(canvas.shape[0], 1, canvas.shape[2])  # padding is written here and cut off
     places = torch.where(index < 0, length, index)[..., None].expand(-1, -1, tokens.shape[-1])
     return torch.cat([canvas, spare], dim=1).scatter(1, places, tokens.to(canvas.dtype))[:, :length]
+
+
+def places(chosen: Tensor, count: int | None = None) -> tuple[Tensor, bool]:
+    """Finds where the chosen cells of each image stand.
+
+    Args:
+        chosen: (B, L) bool.
+        count: how many every image has, where that is known; nothing then waits for the device, and shapes are static.
+
+    Returns:
+        (B, N) places in grid order, N the most that an image has but at least 1, -1 for padding; and whether there is
+        no padding.
+    """
+    even = count is not None
+    counts = None
+    if count is None:
+        counts = chosen.sum(dim=1)
+        count = max(int(counts.max()), 1)
+        even = bool((counts == count).all())
+    ramp = torch.arange(chosen.shape[1], 0, -1, device=chosen.device, dtype=torch.int32)  # earlier cells are larger
+    index = (chosen * ramp).topk(count, dim=1).indices  # (B, N)
+    if not even:
+        assert counts is not None
+        index = index.masked_fill(torch.arange(count, device=chosen.device) >= counts[:, None], -1)
+    return index, even

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mim.models.building import EncoderRequest
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
-from mim.models.features import Features, scatter_tokens
+from mim.models.features import Features, places, scatter_tokens
 from mim.models.positions import sine_cosine_positions
 
 GATE_FLOOR = 1e-6  # weight that a closed gate keeps in attention, so that its gradient is finite
@@ -63,10 +63,12 @@ class TokenDropEncoder(Encoder):
         prefix = backbone.num_prefix_tokens
         tokens = backbone._pos_embed(backbone.patch_embed(image))  # (B, P + L, D)
         cells = tokens.shape[1] - prefix
+        even = True
         if visible is None:
             index, bias, weight = torch.arange(cells, device=image.device).expand(len(image), -1), None, None
         elif visible.dtype == torch.bool:
-            index, bias = self._kept(visible.flatten(1), prefix)
+            index, even = places(visible.flatten(1))
+            bias = None if even else self._blocked(index, prefix)
             kept = tokens[:, prefix:].gather(1, index.clamp(min=0)[..., None].expand(-1, -1, tokens.shape[-1]))
             tokens = torch.cat([tokens[:, :prefix], kept.masked_fill((index < 0)[..., None], 0)], dim=1)
             weight = None if bias is None else (index >= 0).to(tokens.dtype)
@@ -79,24 +81,18 @@ class TokenDropEncoder(Encoder):
         for block in backbone.blocks:
             tokens = block(tokens) if bias is None else block(tokens, attn_mask=bias.to(tokens.dtype))
         tokens = backbone.norm(tokens)
-        return self._features(tokens, index, weight)
+        return self._features(tokens, index, weight, even)
 
     @staticmethod
-    def _kept(visible: Tensor, prefix: int) -> tuple[Tensor, Tensor | None]:
-        """Places of the visible cells, (B, N), padded with -1; and an attention bias where images differ in number."""
-        counts = visible.sum(dim=1)
-        longest = max(int(counts.max()), 1)
-        order = (~visible).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # visible first, in grid order
-        if bool((counts == longest).all()):
-            return order, None
-        padding = torch.arange(longest, device=visible.device) >= counts[:, None]
-        blocked = padding.clone()
+    def _blocked(index: Tensor, prefix: int) -> Tensor:
+        """An attention bias, (B, 1, 1, P + N), that keeps attention from the padding of `places`."""
+        blocked = index < 0
         if prefix == 0:  # an image that shows nothing attends to its own padding instead of to nothing at all
-            blocked[:, 0] &= counts > 0
-        bias = torch.zeros(blocked.shape, device=visible.device).masked_fill(blocked, -torch.inf)
-        return order.masked_fill(padding, -1), torch.nn.functional.pad(bias, (prefix, 0))[:, None, None]
+            blocked[:, 0] = False
+        bias = torch.zeros(blocked.shape, device=index.device).masked_fill(blocked, -torch.inf)
+        return torch.nn.functional.pad(bias, (prefix, 0))[:, None, None]
 
-    def _features(self, tokens: Tensor, index: Tensor, weight: Tensor | None) -> Features:
+    def _features(self, tokens: Tensor, index: Tensor, weight: Tensor | None, even: bool) -> Features:
         backbone, prefix = self.backbone, self.backbone.num_prefix_tokens
         patches = tokens[:, prefix:]
         if weight is None:
@@ -110,4 +106,4 @@ class TokenDropEncoder(Encoder):
         grid = self.grid()
         canvas = patches.new_zeros(len(patches), grid[0] * grid[1], patches.shape[-1])
         laid = scatter_tokens(patches, index, canvas).transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, D, gh, gw)
-        return Features(pooled=backbone.fc_norm(pooled), maps=[laid], tokens=patches, index=index)
+        return Features(pooled=backbone.fc_norm(pooled), maps=[laid], tokens=patches, index=index, even=even)
