@@ -11,6 +11,7 @@ from mim.errors import MimError
 from mim.models.building import EncoderRequest
 from mim.models.conv import build_sparse
 from mim.models.encoder import Encoder
+from mim.models.layer_encoder import build_layer
 from mim.models.vit import build_vit
 
 
@@ -29,9 +30,9 @@ class Family:
 
 
 VIT = Family("a ViT", {"drop": build_vit})
-CNN = Family("a CNN", {"sparse": build_sparse})
+CNN = Family("a CNN", {"sparse": build_sparse, "layer": build_layer})
 # by the module of timm that a network is defined in
-FAMILIES = {"vision_transformer": VIT, "deit": VIT, "resnet": CNN, "convnext": CNN}
+FAMILIES = {"vision_transformer": VIT, "deit": VIT, "resnet": CNN, "convnext": CNN, "efficientnet": CNN}
 
 
 def create_encoder(

@@ -60,12 +60,15 @@ def is_supported(module: nn.Module) -> bool:
     return known or (isinstance(module, nn.Conv2d) and module.padding_mode == "zeros")
 
 
-def trace_backbone(backbone: nn.Module, stages: list[str]) -> tuple[fx.Graph, dict[str, str]]:
+def trace_backbone(
+    backbone: nn.Module, stages: list[str], calls: frozenset[str] = frozenset(ELEMENTWISE_CALLS)
+) -> tuple[fx.Graph, dict[str, str]]:
     """Traces a timm CNN.
 
     Args:
         backbone: the model.
         stages: names of the modules whose outputs are wanted.
+        calls: operations between modules that whoever runs the graph can deal with.
 
     Returns:
         The graph of `forward_features`, and for each node that is a stage's output the stage's name.
@@ -81,7 +84,7 @@ def trace_backbone(backbone: nn.Module, stages: list[str]) -> tuple[fx.Graph, di
     for node in graph.nodes:
         if node.op in ("call_function", "call_method"):
             name = node.target if isinstance(node.target, str) else node.target.__name__
-            if name not in ELEMENTWISE_CALLS:
+            if name not in calls:
                 raise ValueError(f"cells cannot be hidden in its operation {name}, which may mix positions")
     return graph, tracer.stage_nodes
 
