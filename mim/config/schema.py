@@ -189,7 +189,11 @@ class MaskerConfig(Config):
     score: Literal["intensity", "gradient", "variance"] = Field(
         "intensity", description="threshold: what is compared, averaged over a cell"
     )
-    threshold: float = Field(0.2, description="threshold: cells whose score is at or above are kept (pixels in [0, 1])")
+    threshold: float | str = Field(
+        0.2,
+        description="threshold: cells whose score is at or above are kept (pixels in [0, 1]); otsu = Otsu's threshold "
+        "of each film; quantile:0.3 = that share of each film's cells falls below",
+    )
     direction: Literal["above", "below"] = Field("above", description="threshold: keep the cells above or below it")
 
 

@@ -4,12 +4,13 @@ from mim.masking.gates import binary_concrete, budget_loss
 from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask, Masker
 from mim.masking.patterns import hidden_count, random_visible, random_visible_batch
-from mim.masking.threshold import ThresholdMasker
+from mim.masking.threshold import MaskerCascade, ThresholdMasker
 from mim.masking.transform import RandPatchMaskd
 
 __all__ = [
     "Mask",
     "Masker",
+    "MaskerCascade",
     "PatchMasker",
     "RandPatchMaskd",
     "ThresholdMasker",

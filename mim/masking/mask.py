@@ -16,11 +16,14 @@ class Mask:
         gate: (B, gh, gw) float in [0, 1] while a masker trains, else None. Its forward values agree with `visible`;
             its gradient reaches the masker, for which the encoder must compute hidden cells as well.
         scores: (B, gh, gw) float that the decision was made from, in the masker's own units.
+        rescued: (B,) bool, images of which nothing qualified and that keep their best cell all the same; None where
+            that cannot be.
     """
 
     visible: Tensor
     gate: Tensor | None = None
     scores: Tensor | None = None
+    rescued: Tensor | None = None
 
 
 Masker = Callable[[dict[str, Tensor]], Mask]

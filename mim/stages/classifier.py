@@ -104,7 +104,10 @@ def build_masker(config: MaskerConfig, encoder: Encoder) -> nn.Module | None:
     if config.kind == "none":
         return None
     if config.kind == "threshold":
-        return ThresholdMasker(config.threshold, config.score, config.direction, encoder.patch_size)
+        try:
+            return ThresholdMasker(config.threshold, config.score, config.direction, encoder.patch_size)
+        except ValueError as error:
+            raise MimError(f"masker.threshold: {error}") from error
     low, high = config.random_keep
     if low > high:
         raise MimError(f"masker.random_keep [{low}, {high}]: the smaller share comes first")
