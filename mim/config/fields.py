@@ -105,7 +105,7 @@ def _setting(key: str, field: FieldInfo) -> Setting:
         limits=limits or inner_limits,
         default=field.get_default(call_default_factory=True),
         meaning=field.description or "",
-        is_text=str in members,
+        is_text=str in members and not {int, float} & set(members),
         nullable=nullable,
         free=any(get_origin(member) is dict for member in members),
         choices=choices,
