@@ -9,8 +9,6 @@ from torch import Tensor
 
 from mim.masking.patterns.random import hidden_count
 
-FLATTEST = 1e-6  # below this spread of cell means, a hundredth of a grey level of 8 bits, a film is of one brightness
-
 
 @dataclass(frozen=True)
 class Foreground:
@@ -91,32 +89,38 @@ class Texture:
 
 def cell_means(image: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float64]:
     """Mean of the pixels of each cell, (gh, gw), of an image (H, W)."""
-    return _cells(image, grid).mean(axis=(1, 3), dtype=np.float64)
+    means: NDArray[np.float64] = _cells(image, grid).mean(axis=(1, 3), dtype=np.float64)
+    return means
 
 
 def cell_deviations(image: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float64]:
     """Standard deviation of the pixels of each cell, (gh, gw), of an image (H, W)."""
-    return _cells(image, grid).std(axis=(1, 3), dtype=np.float64)
+    deviations: NDArray[np.float64] = _cells(image, grid).std(axis=(1, 3), dtype=np.float64)
+    return deviations
 
 
 def is_tissue(means: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tells tissue from air by Otsu's threshold of the cell means (IEEE Trans. SMC 9(1), 1979).
+    """Tells tissue from air: brighter than half of Otsu's threshold of the cell means (IEEE Trans. SMC 9(1), 1979).
+
+    The threshold itself parts bone and mediastinum from the rest, and would take lungs and cheeks for air. Air is 0.
 
     Args:
-        means: of the cells, any shape, at least one.
+        means: of the cells in [0, 1], any shape, at least one.
 
     Returns:
-        Of the same shape, True = tissue; all of it where the means hardly differ.
+        Of the same shape, True = tissue; all of it where nothing is brighter than air.
     """
     levels = np.sort(means, axis=None)
-    if levels[-1] - levels[0] < FLATTEST:
-        return np.ones(means.shape, dtype=bool)
-    below = np.arange(1, levels.size)
-    sums = np.cumsum(levels)
-    mean_below, mean_above = sums[:-1] / below, (sums[-1] - sums[:-1]) / (levels.size - below)
-    between = below * (levels.size - below) * np.square(mean_above - mean_below)
-    between[np.diff(levels) <= 0] = -1.0  # equal means cannot be parted
-    return np.asarray(means > levels[int(between.argmax())])
+    threshold = levels[-1]  # where all are equal
+    if levels[-1] > levels[0]:
+        below = np.arange(1, levels.size)
+        sums = np.cumsum(levels)
+        mean_below, mean_above = sums[:-1] / below, (sums[-1] - sums[:-1]) / (levels.size - below)
+        between = below * (levels.size - below) * np.square(mean_above - mean_below)
+        best = int(between.argmax())
+        threshold = (levels[best] + levels[best + 1]) / 2
+    tissue = np.asarray(means > threshold / 2)
+    return tissue if tissue.any() else np.ones(means.shape, dtype=bool)
 
 
 def _cells(image: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
