@@ -169,7 +169,9 @@ def attention_paid(attention: nn.Module, tokens: Tensor, prefix: int, has_class_
     queries, keys, _ = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, P + N, d)
     queries, keys = attention.q_norm(queries), attention.k_norm(keys)  # type: ignore[operator]
     query = queries[:, :, :1] if has_class_token else queries[:, :, prefix:].mean(dim=2, keepdim=True)
-    weights: Tensor = (query.float() @ keys.float().transpose(-2, -1) * attention.scale).softmax(dim=-1)  # (B, heads, 1, P + N)
+    weights: Tensor = (query.float() @ keys.float().transpose(-2, -1) * attention.scale).softmax(
+        dim=-1
+    )  # (B, heads, 1, P + N)
     return weights[:, :, 0, prefix:].mean(dim=1)
 
 

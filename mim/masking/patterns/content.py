@@ -57,8 +57,8 @@ class Foreground:
 class Texture:
     """Hides textured cells rather than flat ones.
 
-    A share of the hidden cells is drawn without replacement with odds in proportion to the standard deviation of their
-    pixels, the rest at random from what is left. Every cell can be hidden and every cell can be seen.
+    A share of the hidden cells is drawn without replacement with odds in proportion to the variance of their pixels,
+    the rest at random from what is left. Every cell can be hidden and every cell can be seen.
 
     Attributes:
         share: of the hidden cells that is drawn by texture, in [0, 1].
@@ -74,14 +74,14 @@ class Texture:
         image: NDArray[np.float32] | None = None,
     ) -> Tensor:
         """Draws a mask for the image."""
-        deviation = cell_deviations(_needed(image), grid).ravel()
-        count = hidden_count(deviation.size, ratio)
+        variance = cell_variances(_needed(image), grid).ravel()
+        count = hidden_count(variance.size, ratio)
         # Efraimidis and Spirakis 2006: the largest of log(uniform) / weight are a weighted draw without replacement;
         # flat cells share one tiny weight, so that they come last and among themselves at random
-        keys = np.log(1 - generator.random_sample(deviation.size)) / np.maximum(deviation, 1e-9)
+        keys = np.log(1 - generator.random_sample(variance.size)) / np.maximum(variance, 1e-9)
         by_texture = np.argsort(-keys, kind="stable")[: round(self.share * count)]
-        others = generator.permutation(np.setdiff1d(np.arange(deviation.size), by_texture))
-        visible = np.ones(deviation.size, dtype=bool)
+        others = generator.permutation(np.setdiff1d(np.arange(variance.size), by_texture))
+        visible = np.ones(variance.size, dtype=bool)
         visible[by_texture] = False
         visible[others[: count - len(by_texture)]] = False
         return torch.from_numpy(visible.reshape(grid))
@@ -93,10 +93,10 @@ def cell_means(image: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.
     return means
 
 
-def cell_deviations(image: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float64]:
-    """Standard deviation of the pixels of each cell, (gh, gw), of an image (H, W)."""
-    deviations: NDArray[np.float64] = _cells(image, grid).std(axis=(1, 3), dtype=np.float64)
-    return deviations
+def cell_variances(image: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float64]:
+    """Variance of the pixels of each cell, (gh, gw), of an image (H, W)."""
+    variances: NDArray[np.float64] = _cells(image, grid).var(axis=(1, 3), dtype=np.float64)
+    return variances
 
 
 def is_tissue(means: NDArray[np.float64]) -> NDArray[np.bool_]:
