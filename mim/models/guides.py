@@ -224,13 +224,8 @@ def _observing(encoder: Encoder) -> Iterator[None]:
     """Looks without leaving a trace: no gradient, no dropout, no statistics of norms; then as it was."""
     training = [module for module in encoder.modules() if module.training]
     encoder.eval()
-    # autocast would keep the weights that it casts here, without gradient, for the pass that trains them
-    kind = next(encoder.parameters()).device.type
-    cast = torch.autocast(
-        kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
-    )
     try:
-        with torch.no_grad(), cast:
+        with torch.no_grad():
             yield
     finally:
         for module in training:
