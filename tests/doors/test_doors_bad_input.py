@@ -154,7 +154,7 @@ def test_an_image_size_that_is_no_whole_number_of_patches(
         ("masking.ratio=[0.8,0.5]", "masking.ratio [0.8, 0.5]: the smaller must come first"),
         ("masking={pattern: block, unit: 2}", "masking.unit is not read where masking.pattern is block"),
         ("masking={pattern: foreground, exact: true, ratio: [0.5, 0.6]}", "masking.exact asks for equal counts"),
-        ("masking.pattern=blok", "masking.pattern is \"blok\", wanted one of random, block"),
+        ("masking.pattern=blok", 'masking.pattern is "blok", wanted one of random, block'),
         ("masking.exact=true", "masking.exact is not read where masking.pattern is random"),
         ("input.image_size=[16,16]", "input.image_size"),
         ("encoder.timm_args={depht: 1}", "unexpected keyword argument 'depht'"),
