@@ -95,8 +95,8 @@ def tinted(film: Tensor, visible: Tensor) -> NDArray[np.float32]:
 def main() -> None:
     """Draws the picture."""
     line = argparse.ArgumentParser(description=__doc__)
-    line.add_argument("--films", type=int, default=48, help="drawn films that the guides' model is trained on")
-    line.add_argument("--steps", type=int, default=600, help="steps of that training")
+    line.add_argument("--films", type=int, default=32, help="drawn films that the guides' model is trained on")
+    line.add_argument("--steps", type=int, default=300, help="steps of that training")
     line.add_argument("--output", type=Path, default=PICTURE)
     options = line.parse_args()
     films = draw_films(options.films)

@@ -61,8 +61,8 @@ class MaskedImageModel(nn.Module):
 
         Returns:
             `loss`, the weighted sum of the targets' errors, each the mean over the hidden cells of an image, averaged
-            over images; with several targets also `loss_<name>` of each; with a guide that learns also `loss_guide`,
-            which `loss` then holds as well.
+            over images; with several targets, or a guide, also `loss_<name>` of each; with a guide that learns also
+            `loss_guide`, which `loss` then holds as well.
         """
         visible, choice = batch["visible"], None
         image = (batch["image"] - self.mean) / self.std
@@ -73,7 +73,8 @@ class MaskedImageModel(nn.Module):
         errors = self._cell_errors(prediction, image)
         parts = self._errors(errors, prediction, visible)
         loss = torch.stack([weight * part for weight, part in zip(self.weights, parts.values(), strict=True)]).sum()
-        named = {f"loss_{name}": part.detach() for name, part in parts.items()} if len(parts) > 1 else {}
+        several = len(parts) > 1 or choice is not None
+        named = {f"loss_{name}": part.detach() for name, part in parts.items()} if several else {}
         if self.guide is not None and choice is not None:
             scores = prediction.take(choice.scores[..., None])[..., 0]
             of_cells = torch.stack([w * error for w, error in zip(self.weights, errors.values(), strict=True)]).sum(0)

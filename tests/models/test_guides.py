@@ -133,6 +133,7 @@ def test_ranking_teaches_the_head_and_nothing_else(make):
     chosen = guide.choose(encoder, batch["image"], batch["visible"], batch["mask_noise"], task.progress).visible
     guided_out, plain_out = task(batch), plain({"image": batch["image"], "visible": chosen})
     torch.testing.assert_close(guided_out["loss"] - guided_out["loss_guide"], plain_out["loss"])
+    torch.testing.assert_close(guided_out["loss_pixels"], plain_out["loss"].detach())
     guided_out["loss"].backward()
     plain_out["loss"].backward()
     for ours, theirs in zip(encoder.parameters(), plain.encoder.parameters(), strict=True):
