@@ -1,12 +1,16 @@
 """Every setting of the three doors, with its type, its default and what it means."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION: Final = 1
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+MaskPattern = Literal[
+    "random", "block", "grid", "inverse_block", "multi_block", "foreground", "texture", "hard", "attention"
+]
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 
 
@@ -145,9 +149,48 @@ class EncoderConfig(Config):
 class MaskingConfig(Config):
     """Which cells are hidden in pretraining."""
 
-    ratio: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.75, description="share of the cells that is hidden; the count is exact"
+    pattern: MaskPattern = Field(
+        "random",
+        description="which cells: at random, in blocks (BEiT), on an even grid, all but a window, in large blocks "
+        "(I-JEPA), tissue before air, texture before flat areas, those that are hard to rebuild, "
+        "those that the encoder attends to most (ViT)",
     )
+    ratio: Share | tuple[Share, Share] = Field(
+        0.75,
+        description="share of the cells that is hidden, an exact count; two numbers = drawn between them for each film",
+    )
+    unit: int = Field(1, ge=1, description="random: side of what is hidden together, in cells (SimMIM: 2)")
+    guided_share: Fraction = Field(
+        0.5,
+        description="texture, hard, attention: share of the hidden cells that is not drawn at random; "
+        "for hard and attention it grows from 0 to this over the training",
+    )
+    exact: bool = Field(
+        False,
+        description="foreground: hide equally many cells of every film, air too; "
+        "false = the ratio is of the tissue, and air stays visible",
+    )
+
+    @model_validator(mode="after")
+    def _each_setting_is_read(self) -> Self:
+        readers = {
+            "unit": ("random",),
+            "guided_share": ("texture", "hard", "attention"),
+            "exact": ("foreground",),
+        }
+        for name, patterns in readers.items():
+            default = type(self).model_fields[name].default
+            if self.pattern not in patterns and getattr(self, name) != default:
+                raise ValueError(
+                    f"masking.{name} is not read where masking.pattern is {self.pattern}, but where it is "
+                    f"{' or '.join(patterns)}; leave it out"
+                )
+        if isinstance(self.ratio, tuple):
+            if self.ratio[0] > self.ratio[1]:
+                raise ValueError(f"masking.ratio [{self.ratio[0]}, {self.ratio[1]}]: the smaller must come first")
+            if self.exact:
+                raise ValueError("masking.exact asks for equal counts, and a range of masking.ratio gives unequal ones")
+        return self
 
 
 class DecoderConfig(Config):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mim.models.decoders import create_decoder
 from mim.models.encoder import Encoder
+from mim.models.guides import Guide
 from mim.models.prediction import Prediction
 from mim.models.targets import PixelTarget, Target, patchify, unpatchify
 
@@ -22,6 +23,7 @@ class MaskedImageModel(nn.Module):
         normalize_pixels: whether the pixels of each cell are normalised where `targets` is None.
         mean: subtracted from pixels in [0, 1].
         std: what the difference is divided by.
+        guide: chooses the hidden cells of a batch that has `mask_noise`; None = they are hidden as the batch says.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class MaskedImageModel(nn.Module):
         normalize_pixels: bool = True,
         mean: float = 0.0,
         std: float = 1.0,
+        guide: Guide | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -42,23 +45,43 @@ class MaskedImageModel(nn.Module):
         self.decoder = decoder if decoder is not None else create_decoder(encoder, sum(self.sizes))
         self.mean = mean
         self.std = std
+        self.guide = guide
+        self.progress = 0.0
+
+    def set_progress(self, fraction: float) -> None:
+        """Takes note of which share of the training is done; what a guide hides depends on it."""
+        self.progress = fraction
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Computes the loss of one batch.
 
         Args:
-            batch: `image` (B, C, H, W) with pixels in [0, 1]; `visible` (B, gh, gw) bool, True = seen.
+            batch: `image` (B, C, H, W) with pixels in [0, 1]; `visible` (B, gh, gw) bool, True = seen; for a guide
+                `mask_noise` (B, gh, gw) float in [0, 1), without which nothing is guided.
 
         Returns:
             `loss`, the weighted sum of the targets' errors, each the mean over the hidden cells of an image, averaged
-            over images; with several targets also `loss_<name>` of each.
+            over images; with several targets, or a guide, also `loss_<name>` of each; with a guide that learns also
+            `loss_guide`, which `loss` then holds as well.
         """
-        visible = batch["visible"]
+        visible, choice = batch["visible"], None
         image = (batch["image"] - self.mean) / self.std
+        if self.guide is not None and "mask_noise" in batch:
+            choice = self.guide.choose(self.encoder, image, visible, batch["mask_noise"], self.progress)
+            visible = choice.visible
         prediction = self.decoder(self.encoder(image, visible), visible)
-        parts = self._errors(prediction, image, visible)
+        errors = self._cell_errors(prediction, image)
+        parts = self._errors(errors, prediction, visible)
         loss = torch.stack([weight * part for weight, part in zip(self.weights, parts.values(), strict=True)]).sum()
-        named = {f"loss_{name}": part.detach() for name, part in parts.items()} if len(parts) > 1 else {}
+        several = len(parts) > 1 or choice is not None
+        named = {f"loss_{name}": part.detach() for name, part in parts.items()} if several else {}
+        if self.guide is not None and choice is not None:
+            scores = prediction.take(choice.scores[..., None])[..., 0]
+            of_cells = torch.stack([w * error for w, error in zip(self.weights, errors.values(), strict=True)]).sum(0)
+            lesson = self.guide.loss(scores, of_cells.detach(), prediction.counted(visible))
+            if lesson is not None:
+                loss = loss + lesson
+                named["loss_guide"] = lesson.detach()
         return {"loss": loss, **named}
 
     @torch.no_grad()
@@ -96,14 +119,19 @@ class MaskedImageModel(nn.Module):
     def _targets(self) -> list[Target]:
         return [target for target in self.targets if isinstance(target, Target)]
 
-    def _errors(self, prediction: Prediction, image: Tensor, visible: Tensor) -> dict[str, Tensor]:
-        """Error of each target, a scalar: mean over the hidden cells of an image, then over images."""
-        counted = prediction.counted(visible).float()  # (B, M)
-        weight = counted / counted.sum(dim=1, keepdim=True).clamp(min=1) / len(counted)
-        parts = {}
+    def _cell_errors(self, prediction: Prediction, image: Tensor) -> dict[str, Tensor]:
+        """Error of each target at each cell that was predicted, (B, M)."""
+        errors = {}
         split = torch.split(prediction.values, self.sizes, dim=-1)
         for target, values in zip(self._targets(), split, strict=True):
             with torch.no_grad():
                 right = prediction.take(target(image))
-            parts[target.name] = (target.error(values, right) * weight).sum()
-        return parts
+            errors[target.name] = target.error(values, right)
+        return errors
+
+    @staticmethod
+    def _errors(errors: dict[str, Tensor], prediction: Prediction, visible: Tensor) -> dict[str, Tensor]:
+        """Error of each target, a scalar: mean over the hidden cells of an image, then over images."""
+        counted = prediction.counted(visible).float()  # (B, M)
+        weight = counted / counted.sum(dim=1, keepdim=True).clamp(min=1) / len(counted)
+        return {name: (error * weight).sum() for name, error in errors.items()}

@@ -52,9 +52,21 @@ def limit_films(films: PreparedDataset, indices: list[int], limit: int | None, s
 def make_dataset(
     config: PretrainConfig, task: MaskedImageModel, films: PreparedDataset, indices: list[int], *, training: bool
 ) -> FilmDataset:
-    """Films with a random mask over each; in training also cropped and flipped at random."""
+    """Films with a mask over each, drawn as configured; in training also cropped and flipped at random.
+
+    Where a guide inside the model decides what is hidden, the mask of a film is the random one that the guide starts
+    from. Pictures are drawn under that: they then show the same cells from the first to the last.
+    """
     size = task.encoder.image_size
     transform = train_transform(config.augment, size) if training else evaluation_transform(size)
-    mask = RandPatchMaskd("image", patch_size=task.encoder.patch_size, masking_ratio=config.masking.ratio)
-    # the mask looks at the size of the image alone
+    masking = config.masking
+    mask = RandPatchMaskd(
+        "image",
+        patch_size=task.encoder.patch_size,
+        masking_ratio=masking.ratio,
+        pattern=masking.pattern,
+        unit=masking.unit,
+        guided_share=masking.guided_share,
+        exact=masking.exact,
+    )
     return FilmDataset(films, indices, transform, config.seed, transforms=[mask], integers=training)

@@ -9,6 +9,7 @@ from mim.errors import MimError
 from mim.models import create_decoder
 from mim.models.targets import PixelTarget
 from mim.stages.common import configured_encoder, resolve_input
+from mim.stages.pretrain_masking import build_guide, check_ratio
 from mim.tasks import MaskedImageModel
 from mim.training import load_weights
 
@@ -24,11 +25,13 @@ def build_task(config: PretrainConfig) -> MaskedImageModel:
     encoder = configured_encoder(config.encoder, meets.image_size)
     if encoder.grid() == (1, 1):
         raise MimError(f"input.image_size: one cell of {encoder.patch_size} pixels is too few to hide some; enlarge it")
+    check_ratio(config.masking, encoder.grid())
     targets = [(PixelTarget(encoder, config.target.normalize_pixels), 1.0)]
     size = sum(target.size for target, _ in targets)
     chosen = config.decoder
     decoder = create_decoder(encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads)
-    return MaskedImageModel(encoder, decoder, targets, mean=meets.mean, std=meets.std)
+    guide = build_guide(config.masking, encoder)
+    return MaskedImageModel(encoder, decoder, targets, mean=meets.mean, std=meets.std, guide=guide)
 
 
 def load_pretrained_task(run: Path, config: PretrainConfig) -> MaskedImageModel:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -18,13 +19,19 @@ def hidden_count(cells: int, ratio: float) -> int:
     return min(max(round(ratio * cells), 1), cells - 1)
 
 
-def random_visible(grid: tuple[int, int], ratio: float, generator: np.random.RandomState) -> Tensor:
+def random_visible(
+    grid: tuple[int, int],
+    ratio: float,
+    generator: np.random.RandomState,
+    image: NDArray[np.float32] | None = None,
+) -> Tensor:
     """Hides an exact number of cells, each equally likely (He et al., Masked Autoencoders, CVPR 2022, section 3).
 
     Args:
         grid: rows and columns of the patch grid.
         ratio: share of the cells that is hidden.
         generator: source of randomness.
+        image: not looked at.
 
     Returns:
         (gh, gw) bool, True = visible.

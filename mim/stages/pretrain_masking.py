@@ -1,0 +1,38 @@
+"""What the settings of masking ask for, held against the encoder."""
+
+from mim.config import MaskingConfig
+from mim.errors import MimError
+from mim.models import Encoder
+from mim.models.guides import AttentionGuide, Guide, HardPatchGuide
+
+
+def check_ratio(masking: MaskingConfig, grid: tuple[int, int]) -> None:
+    """Refuses a ratio that hides none or all of the cells of a grid.
+
+    Raises:
+        MimError: with the smallest and the largest ratio that there is.
+    """
+    cells = grid[0] * grid[1]
+    for ratio in masking.ratio if isinstance(masking.ratio, tuple) else (masking.ratio,):
+        if not 0 < round(ratio * cells) < cells:
+            fault = "hides none" if round(ratio * cells) == 0 else "leaves none visible"
+            raise MimError(
+                f"masking.ratio: {ratio:g} {fault} of the {grid[0]} x {grid[1]} cells of an image; "
+                f"from {1 / cells:.2g} to {1 - 1 / cells:.4g} it works"
+            )
+
+
+def build_guide(masking: MaskingConfig, encoder: Encoder) -> Guide | None:
+    """Builds the guide of the patterns that have one.
+
+    Raises:
+        MimError: the encoder cannot guide in that way.
+    """
+    if masking.pattern == "hard":
+        return HardPatchGuide(encoder, masking.guided_share)
+    if masking.pattern == "attention":
+        try:
+            return AttentionGuide(encoder, masking.guided_share)
+        except ValueError as error:
+            raise MimError(f"masking.pattern=attention: {error}") from error
+    return None
