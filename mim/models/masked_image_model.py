@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mim.models.decoders import create_decoder
 from mim.models.encoder import Encoder
 from mim.models.prediction import Prediction
-from mim.models.targets import PixelTarget, Target, patchify, unpatchify
+from mim.models.targets import LatentTarget, PixelTarget, Target, VisibleDistillation, patchify, unpatchify
 
 
 class MaskedImageModel(nn.Module):
@@ -22,6 +22,11 @@ class MaskedImageModel(nn.Module):
         normalize_pixels: whether the pixels of each cell are normalised where `targets` is None.
         mean: subtracted from pixels in [0, 1].
         std: what the difference is divided by.
+        distillation: what holds the encoder's visible tokens against the teacher of a latent target, which must then be
+            among `targets`, and its weight; None = nothing does.
+
+    Raises:
+        ValueError: if two targets are of one kind, or there is distillation without a teacher.
     """
 
     def __init__(
@@ -32,16 +37,30 @@ class MaskedImageModel(nn.Module):
         normalize_pixels: bool = True,
         mean: float = 0.0,
         std: float = 1.0,
+        distillation: tuple[VisibleDistillation, float] | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         targets = targets or [(PixelTarget(encoder, normalize_pixels), 1.0)]
         self.targets = nn.ModuleList([target for target, _ in targets])
-        self.weights = [weight for _, weight in targets]
+        self.weights = {target.name: weight for target, weight in targets}
         self.sizes = [target.size for target, _ in targets]
         self.decoder = decoder if decoder is not None else create_decoder(encoder, sum(self.sizes))
         self.mean = mean
         self.std = std
+        self.distillation: VisibleDistillation | None = None
+        if distillation is not None:
+            self.distillation, self.weights[VisibleDistillation.name] = distillation
+        if len(self.weights) != len(targets) + (distillation is not None):
+            raise ValueError("two targets are of one kind")
+        if distillation is not None and not any(isinstance(target, LatentTarget) for target, _ in targets):
+            raise ValueError("distillation needs the teacher of a latent target")
+        self.progress = 0.0
+
+    @property
+    def draws(self) -> bool:
+        """Whether there are pixels among the targets, so that `reconstruct` has something to show."""
+        return any(isinstance(target, PixelTarget) for target in self.targets)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Computes the loss of one batch.
@@ -51,15 +70,35 @@ class MaskedImageModel(nn.Module):
 
         Returns:
             `loss`, the weighted sum of the targets' errors, each the mean over the hidden cells of an image, averaged
-            over images; with several targets also `loss_<name>` of each.
+            over images; with several parts also `loss_<name>` of each, without its weight; and whatever scalars the
+            targets log.
         """
         visible = batch["visible"]
         image = (batch["image"] - self.mean) / self.std
-        prediction = self.decoder(self.encoder(image, visible), visible)
-        parts = self._errors(prediction, image, visible)
-        loss = torch.stack([weight * part for weight, part in zip(self.weights, parts.values(), strict=True)]).sum()
+        features = self.encoder(image, visible)
+        prediction = self.decoder(features, visible)
+        right, whole = self._right(image, prediction)
+        errors = self._errors(prediction, right)
+        parts = self._over_hidden(errors, prediction, visible)
+        if self.distillation is not None:
+            parts[self.distillation.name] = self.distillation(features, visible, whole)
+        loss = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         named = {f"loss_{name}": part.detach() for name, part in parts.items()} if len(parts) > 1 else {}
-        return {"loss": loss, **named}
+        figures = {name: figure for target in self._targets() for name, figure in target.figures().items()}
+        return {"loss": loss, **named, **figures}
+
+    def set_progress(self, fraction: float) -> None:
+        """Hears, before each step, which share of the steps is done."""
+        self.progress = fraction
+
+    def after_step(self) -> None:
+        """Hears that a step has changed the weights; teachers then follow.
+
+        Raises:
+            MimError: a target is no longer one to train for.
+        """
+        for target in self._targets():
+            target.after_step(self.encoder, self.progress)
 
     @torch.no_grad()
     def predict(self, batch: dict[str, Tensor]) -> Prediction:
@@ -96,14 +135,31 @@ class MaskedImageModel(nn.Module):
     def _targets(self) -> list[Target]:
         return [target for target in self.targets if isinstance(target, Target)]
 
-    def _errors(self, prediction: Prediction, image: Tensor, visible: Tensor) -> dict[str, Tensor]:
-        """Error of each target, a scalar: mean over the hidden cells of an image, then over images."""
-        counted = prediction.counted(visible).float()  # (B, M)
-        weight = counted / counted.sum(dim=1, keepdim=True).clamp(min=1) / len(counted)
-        parts = {}
+    @torch.no_grad()
+    def _right(self, image: Tensor, prediction: Prediction) -> tuple[list[Tensor], Tensor | None]:
+        """What is right for each predicted cell, (B, M, P) of each target; and what a teacher says of all cells.
+
+        The latter is None where nothing asks for it: only then need no more be made than what was predicted.
+        """
+        right: list[Tensor] = []
+        whole = None
+        for target in self._targets():
+            if self.distillation is not None and isinstance(target, LatentTarget):
+                whole = target(image)
+                right.append(prediction.take(whole))
+            else:
+                right.append(target(image, prediction.index))
+        return right, whole
+
+    def _errors(self, prediction: Prediction, right: list[Tensor]) -> dict[str, Tensor]:
+        """Error of each predicted cell by each target: (B, M), without weights."""
         split = torch.split(prediction.values, self.sizes, dim=-1)
-        for target, values in zip(self._targets(), split, strict=True):
-            with torch.no_grad():
-                right = prediction.take(target(image))
-            parts[target.name] = (target.error(values, right) * weight).sum()
-        return parts
+        targets = zip(self._targets(), split, right, strict=True)
+        return {target.name: target.error(values, wanted) for target, values, wanted in targets}
+
+    @staticmethod
+    def _over_hidden(errors: dict[str, Tensor], prediction: Prediction, visible: Tensor) -> dict[str, Tensor]:
+        """Mean over the hidden cells of an image, then over images: a scalar for each target."""
+        counted = prediction.counted(visible).float()  # (B, M)
+        share = counted / counted.sum(dim=1, keepdim=True).clamp(min=1) / len(counted)
+        return {name: (error * share).sum() for name, error in errors.items()}
