@@ -9,7 +9,7 @@ from mim.errors import MimError
 
 EVERY = 10  # steps from one measurement to the next
 PATIENCE = 10  # measurements in a row that must be low
-SHARE = 0.1  # of what it was at the start, below which a measure is low
+SHARE = 0.2  # of what it was at the start, below which a measure is low
 ROWS = 256  # cells that are looked at
 
 

@@ -31,7 +31,6 @@ class HogTarget(Target):
     """
 
     name = "hog"
-    sobel: Tensor
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -43,14 +42,11 @@ class HogTarget(Target):
             )
         self.channels = encoder.spec.in_chans
         self.size = (self.patch_size // SQUARE) ** 2 * self.channels * BINS
-        across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]) / 8  # of a ramp: its slope
-        self.register_buffer("sobel", torch.stack([across, across.T])[:, None], persistent=False)  # (2, 1, 3, 3)
 
     def forward(self, image: Tensor, index: Tensor | None = None) -> Tensor:
         """Gives (B, M, P): squares row-major in a cell, then channels, then bins from 0 to 180 degrees."""
         with torch.autocast(image.device.type, enabled=False):
-            padded = F.pad(image.float(), (1, 1, 1, 1), mode="reflect").flatten(0, 1)[:, None]
-            gradient = F.conv2d(padded, self.sobel).reshape(len(image), -1, *image.shape[-2:])  # (B, C * 2, H, W)
+            gradient = torch.stack(sobel(image.float()), dim=2).flatten(1, 2)  # (B, C * 2, H, W)
             cells = take_cells(patchify(gradient, self.patch_size), index)
             return self._histograms(cells)
 
@@ -59,8 +55,24 @@ class HogTarget(Target):
         side = self.patch_size // SQUARE
         split = cells.reshape(*cells.shape[:2], side, SQUARE, side, SQUARE, self.channels, 2)
         across, down = split.permute(7, 0, 1, 2, 4, 6, 3, 5).flatten(6)  # (B, M, side, side, C, 64) each
-        bins = torch.floor(torch.atan2(down, across) * (BINS / math.pi)).remainder(BINS)
+        backwards = (down < 0) | ((down == 0) & (across < 0))
+        turned = torch.where(backwards, -1.0, 1.0)  # an exact fold: half a turn less rounding would be another bin
+        bins = torch.floor(torch.atan2(down * turned, across * turned) * (BINS / math.pi)).clamp(max=BINS - 1)
         magnitude = torch.hypot(across, down)
         # a loop of sums, not a scatter: on a GPU that would add in another order each time
         counts = [torch.where(bins == number, magnitude, 0).sum(dim=-1) for number in range(BINS)]
         return F.normalize(torch.stack(counts, dim=-1), dim=-1, eps=FAINTEST).flatten(2)
+
+
+def sobel(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes of an image (B, C, H, W), mirrored at its borders, across and down; of a ramp it is the slope itself.
+
+    Differences are taken before the sums, so that what is equal on both sides gives 0 and not a rounding error.
+    """
+    padded = F.pad(image, (1, 1, 1, 1), mode="reflect")
+    across = padded[..., 2:] - padded[..., :-2]
+    down = padded[..., 2:, :] - padded[..., :-2, :]
+    return (
+        (across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]) / 8,
+        (down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]) / 8,
+    )
