@@ -12,8 +12,8 @@ from mim.models.targets.latent import LatentTarget, cell_vectors, smooth_l1
 class VisibleDistillation(nn.Module):
     """Draws the encoder's own tokens of visible cells, behind one linear layer, towards those of its teacher.
 
-    The teacher saw the whole image and the encoder a part of it. (Almalki and Latecki, Self-Distilled Masked Image
-    Modeling of dental panoramic radiographs, 2023, add such a loss on visible patches to SimMIM.)
+    The teacher saw the whole image and the encoder a part of it. (Almalki and Latecki, Enhanced Masked
+    Image Modeling for Analysis of Dental Panoramic Radiographs, 2023, add such a loss on visible patches to SimMIM.)
 
     Args:
         encoder: the one that is trained.
