@@ -36,11 +36,17 @@ def test_histograms_that_do_not_fit_the_cells_are_refused(unlabelled: tuple[str,
     assert "target.hog: histograms are of 8 by 8 pixels" in call("train", *unlabelled, *settings).error()
 
 
-def test_without_pixels_the_log_says_once_that_nothing_is_drawn(unlabelled: tuple[str, ...], tmp_path: Path) -> None:
+def test_without_pixels_nothing_is_drawn_and_the_log_and_the_report_say_so_once(
+    unlabelled: tuple[str, ...], labelled: tuple[str, ...], tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     said = succeed("train", *unlabelled, "target={pixels: 0, hog: 1}", "picture_every=1", f"output={folder}")
     assert said.err.count("no pictures are drawn") == 1
     assert not list((folder / "pictures").glob("*.png"))
+    brief = tuple(setting for setting in unlabelled if setting.startswith(("tracking", "training")))
+    succeed("finetune", *brief, *labelled, f"init={folder}", f"output={tmp_path / 'tuned'}")
+    succeed("evaluate", tmp_path / "tuned", "bootstrap=100")
+    assert (tmp_path / "tuned" / "report.html").read_text().count("pixels were not among the targets") == 1
 
 
 def test_a_run_with_a_teacher_goes_on_exactly_and_exports_the_encoder_alone(
