@@ -205,10 +205,28 @@ class DecoderConfig(Config):
 
 
 class TargetConfig(Config):
-    """What the decoder must give."""
+    """What the decoder must give: any weighted sum of targets."""
 
+    pixels: float = Field(1.0, ge=0, description="weight of the pixels of each hidden cell")
     normalize_pixels: bool = Field(
         True, description="normalise the pixels of each cell by its own mean and deviation (MAE's norm_pix_loss)"
+    )
+    hog: float = Field(
+        0.0, ge=0, description="weight of histograms of oriented gradients (MaskFeat); cells of a multiple of 8 pixels"
+    )
+    spectral: float = Field(0.0, ge=0, description="weight of the high frequencies: the image less a blurred copy")
+    latent: float = Field(
+        0.0, ge=0, description="weight of the embeddings that a teacher, a moving average of the encoder, has of cells"
+    )
+    distill_visible: float = Field(
+        0.0, ge=0, description="latent: weight of the distance of the encoder's visible tokens to the teacher's"
+    )
+    teacher_decay: Fraction = Field(0.996, description="latent: what the teacher keeps of itself at a step")
+    teacher_schedule: Literal["cosine", "fixed"] = Field(
+        "cosine", description="latent: cosine = teacher_decay rises to 1 by the end of the run; fixed = it stays"
+    )
+    teacher_blocks: int | None = Field(
+        None, ge=1, description="latent: last blocks of a ViT that are averaged; null = half of them, or a CNN's map"
     )
 
 

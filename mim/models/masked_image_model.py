@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from mim.models.decoders import create_decoder
 from mim.models.encoder import Encoder
-from mim.models.guides import Guide
+from mim.models.guides import Choice, Guide
 from mim.models.prediction import Prediction
-from mim.models.targets import PixelTarget, Target, patchify, unpatchify
+from mim.models.targets import LatentTarget, PixelTarget, Target, VisibleDistillation, patchify, unpatchify
 
 
 class MaskedImageModel(nn.Module):
@@ -23,8 +23,19 @@ class MaskedImageModel(nn.Module):
         normalize_pixels: whether the pixels of each cell are normalised where `targets` is None.
         mean: subtracted from pixels in [0, 1].
         std: what the difference is divided by.
+        distillation: what holds the encoder's visible tokens against the teacher of a latent target, which must then be
+            among `targets`, and its weight; None = nothing does.
         guide: chooses the hidden cells of a batch that has `mask_noise`; None = they are hidden as the batch says.
+
+    Attributes:
+        visible_count: how many cells every image of every batch shows, where the pattern makes that known: shapes are
+            then static and nothing waits for the device. None = it is found out.
+
+    Raises:
+        ValueError: if two targets are of one kind, or there is distillation without a teacher.
     """
+
+    visible_count: int | None = None
 
     def __init__(
         self,
@@ -34,23 +45,32 @@ class MaskedImageModel(nn.Module):
         normalize_pixels: bool = True,
         mean: float = 0.0,
         std: float = 1.0,
+        distillation: tuple[VisibleDistillation, float] | None = None,
         guide: Guide | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         targets = targets or [(PixelTarget(encoder, normalize_pixels), 1.0)]
         self.targets = nn.ModuleList([target for target, _ in targets])
-        self.weights = [weight for _, weight in targets]
+        self.weights = {target.name: weight for target, weight in targets}
         self.sizes = [target.size for target, _ in targets]
         self.decoder = decoder if decoder is not None else create_decoder(encoder, sum(self.sizes))
         self.mean = mean
         self.std = std
         self.guide = guide
+        self.distillation: VisibleDistillation | None = None
+        if distillation is not None:
+            self.distillation, self.weights[VisibleDistillation.name] = distillation
+        if len(self.weights) != len(targets) + (distillation is not None):
+            raise ValueError("two targets are of one kind")
+        if distillation is not None and not any(isinstance(target, LatentTarget) for target, _ in targets):
+            raise ValueError("distillation needs the teacher of a latent target")
         self.progress = 0.0
 
-    def set_progress(self, fraction: float) -> None:
-        """Takes note of which share of the training is done; what a guide hides depends on it."""
-        self.progress = fraction
+    @property
+    def draws(self) -> bool:
+        """Whether there are pixels among the targets, so that `reconstruct` has something to show."""
+        return any(isinstance(target, PixelTarget) for target in self.targets)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Computes the loss of one batch.
@@ -61,34 +81,47 @@ class MaskedImageModel(nn.Module):
 
         Returns:
             `loss`, the weighted sum of the targets' errors, each the mean over the hidden cells of an image, averaged
-            over images; with several targets, or a guide, also `loss_<name>` of each; with a guide that learns also
-            `loss_guide`, which `loss` then holds as well.
+            over images; with several parts, or a guide, also `loss_<name>` of each, without its weight; with a guide
+            that learns `loss_guide`, which `loss` then holds as well; and whatever scalars the targets log.
         """
-        visible, choice = batch["visible"], None
         image = (batch["image"] - self.mean) / self.std
-        if self.guide is not None and "mask_noise" in batch:
-            choice = self.guide.choose(self.encoder, image, visible, batch["mask_noise"], self.progress)
-            visible = choice.visible
-        prediction = self.decoder(self.encoder(image, visible), visible)
-        errors = self._cell_errors(prediction, image)
-        parts = self._errors(errors, prediction, visible)
-        loss = torch.stack([weight * part for weight, part in zip(self.weights, parts.values(), strict=True)]).sum()
+        choice = self._choose(batch, image)
+        visible = batch["visible"] if choice is None else choice.visible
+        features = self.encoder(image, visible)
+        prediction = self.decoder(features, visible)
+        right, whole = self._right(image, prediction)
+        errors = self._errors(prediction, right)
+        parts = self._over_hidden(errors, prediction, visible)
+        if self.distillation is not None:
+            parts[self.distillation.name] = self.distillation(features, visible, whole)
+        loss = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         several = len(parts) > 1 or choice is not None
         named = {f"loss_{name}": part.detach() for name, part in parts.items()} if several else {}
-        if self.guide is not None and choice is not None:
-            scores = prediction.take(choice.scores[..., None])[..., 0]
-            of_cells = torch.stack([w * error for w, error in zip(self.weights, errors.values(), strict=True)]).sum(0)
-            lesson = self.guide.loss(scores, of_cells.detach(), prediction.counted(visible))
-            if lesson is not None:
-                loss = loss + lesson
-                named["loss_guide"] = lesson.detach()
-        return {"loss": loss, **named}
+        if choice is not None and (lesson := self._teach_guide(choice, errors, prediction)) is not None:
+            loss = loss + lesson
+            named["loss_guide"] = lesson.detach()
+        figures = {name: figure for target in self.listed_targets() for name, figure in target.figures().items()}
+        return {"loss": loss, **named, **figures}
+
+    def set_progress(self, fraction: float) -> None:
+        """Hears, before each step, which share of the steps is done; teachers and guides change with it."""
+        self.progress = fraction
+
+    def after_step(self) -> None:
+        """Hears that a step has changed the weights; teachers then follow.
+
+        Raises:
+            MimError: a target is no longer one to train for.
+        """
+        for target in self.listed_targets():
+            target.after_step(self.encoder, self.progress)
 
     @torch.no_grad()
     def predict(self, batch: dict[str, Tensor]) -> Prediction:
-        """Gives what the decoder makes of a batch as `forward` takes it."""
+        """Gives what the decoder makes of a batch as `forward` takes it; nothing is guided."""
         image = (batch["image"] - self.mean) / self.std
-        prediction: Prediction = self.decoder(self.encoder(image, batch["visible"]), batch["visible"])
+        visible = batch["visible"]
+        prediction: Prediction = self.decoder(self.encoder(image, visible), visible)
         return prediction
 
     @torch.no_grad()
@@ -107,7 +140,7 @@ class MaskedImageModel(nn.Module):
         cells = patchify(image, size)
         prediction = self.predict(batch)
         laid = torch.split(prediction.lay(cells.shape[1]).to(cells.dtype), self.sizes, dim=-1)
-        for target, values in zip(self._targets(), laid, strict=True):
+        for target, values in zip(self.listed_targets(), laid, strict=True):
             rebuilt = target.to_cells(values, image)
             if rebuilt is not None:
                 black = torch.full_like(rebuilt, -self.mean / self.std)
@@ -116,22 +149,47 @@ class MaskedImageModel(nn.Module):
                 return (unpatchify(cells, size, self.encoder.grid()) * self.std + self.mean).clamp(0, 1)
         return None
 
-    def _targets(self) -> list[Target]:
+    def listed_targets(self) -> list[Target]:
+        """Gives the targets, in the order in which their numbers stand in a prediction."""
         return [target for target in self.targets if isinstance(target, Target)]
 
-    def _cell_errors(self, prediction: Prediction, image: Tensor) -> dict[str, Tensor]:
-        """Error of each target at each cell that was predicted, (B, M)."""
-        errors = {}
+    def _choose(self, batch: dict[str, Tensor], image: Tensor) -> Choice | None:
+        if self.guide is None or "mask_noise" not in batch:
+            return None
+        return self.guide.choose(self.encoder, image, batch["visible"], batch["mask_noise"], self.progress)
+
+    def _teach_guide(self, choice: Choice, errors: dict[str, Tensor], prediction: Prediction) -> Tensor | None:
+        """The loss that a guide learns by, from the weighted errors of the cells that it hid."""
+        assert self.guide is not None
+        scores = prediction.take(choice.scores[..., None])[..., 0]
+        weighted = torch.stack([self.weights[name] * error for name, error in errors.items()]).sum(dim=0)
+        return self.guide.loss(scores, weighted.detach(), prediction.counted(choice.visible))
+
+    @torch.no_grad()
+    def _right(self, image: Tensor, prediction: Prediction) -> tuple[list[Tensor], Tensor | None]:
+        """What is right for each predicted cell, (B, M, P) of each target; and what a teacher says of all cells.
+
+        The latter is None where nothing asks for it: only then need no more be made than what was predicted.
+        """
+        right: list[Tensor] = []
+        whole = None
+        for target in self.listed_targets():
+            if self.distillation is not None and isinstance(target, LatentTarget):
+                whole = target(image)
+                right.append(prediction.take(whole))
+            else:
+                right.append(target(image, prediction.index))
+        return right, whole
+
+    def _errors(self, prediction: Prediction, right: list[Tensor]) -> dict[str, Tensor]:
+        """Error of each predicted cell by each target: (B, M), without weights."""
         split = torch.split(prediction.values, self.sizes, dim=-1)
-        for target, values in zip(self._targets(), split, strict=True):
-            with torch.no_grad():
-                right = prediction.take(target(image))
-            errors[target.name] = target.error(values, right)
-        return errors
+        targets = zip(self.listed_targets(), split, right, strict=True)
+        return {target.name: target.error(values, wanted) for target, values, wanted in targets}
 
     @staticmethod
-    def _errors(errors: dict[str, Tensor], prediction: Prediction, visible: Tensor) -> dict[str, Tensor]:
-        """Error of each target, a scalar: mean over the hidden cells of an image, then over images."""
+    def _over_hidden(errors: dict[str, Tensor], prediction: Prediction, visible: Tensor) -> dict[str, Tensor]:
+        """Mean over the hidden cells of an image, then over images: a scalar for each target."""
         counted = prediction.counted(visible).float()  # (B, M)
-        weight = counted / counted.sum(dim=1, keepdim=True).clamp(min=1) / len(counted)
-        return {name: (error * weight).sum() for name, error in errors.items()}
+        share = counted / counted.sum(dim=1, keepdim=True).clamp(min=1) / len(counted)
+        return {name: (error * share).sum() for name, error in errors.items()}

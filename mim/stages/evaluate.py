@@ -202,6 +202,8 @@ def rebuild(finetuned: FinetuneConfig, films: PreparedDataset, splits: Splits) -
     except MimError as error:
         logger.warning("no reconstructions: %s", error)
         return [], "None are shown: the pretraining run that this model started from is no longer at hand."
+    if not task.draws:
+        return [], "None are shown: pixels were not among the targets of the pretraining run."
     indices = [film.index for film in splits.test[:PICTURED_FILMS]]
     dataset = make_pretraining_dataset(pretrained, task, films, indices, training=False)
     batch: dict[str, Tensor] = default_collate([dataset[0, place] for place in range(len(dataset))])

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from mim.config import PretrainConfig
+from mim.config import PretrainConfig, TargetConfig
 from mim.errors import MimError
-from mim.models import create_decoder
-from mim.models.targets import PixelTarget
+from mim.models import Encoder, create_decoder
+from mim.models.targets import HogTarget, LatentTarget, PixelTarget, SpectralTarget, Target, VisibleDistillation
 from mim.stages.common import configured_encoder, resolve_input
 from mim.stages.pretrain_masking import build_guide, check_ratio
 from mim.tasks import MaskedImageModel
@@ -18,20 +18,65 @@ def build_task(config: PretrainConfig) -> MaskedImageModel:
     """Builds the model from its settings and seed alone.
 
     Raises:
-        MimError: the encoder cannot be built or hidden as asked.
+        MimError: the encoder cannot be built, hidden or given targets as asked.
     """
+    check_targets(config.target)
     torch.manual_seed(config.seed)
     meets = resolve_input(config.input)
     encoder = configured_encoder(config.encoder, meets.image_size)
     if encoder.grid() == (1, 1):
         raise MimError(f"input.image_size: one cell of {encoder.patch_size} pixels is too few to hide some; enlarge it")
     check_ratio(config.masking, encoder.grid())
-    targets = [(PixelTarget(encoder, config.target.normalize_pixels), 1.0)]
+    targets, distillation = build_targets(encoder, config.target)
     size = sum(target.size for target, _ in targets)
     chosen = config.decoder
     decoder = create_decoder(encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads)
     guide = build_guide(config.masking, encoder)
-    return MaskedImageModel(encoder, decoder, targets, mean=meets.mean, std=meets.std, guide=guide)
+    return MaskedImageModel(
+        encoder, decoder, targets, mean=meets.mean, std=meets.std, distillation=distillation, guide=guide
+    )
+
+
+def check_targets(chosen: TargetConfig) -> None:
+    """Refuses a sum of nothing, and settings of targets that are not there.
+
+    Raises:
+        MimError: naming the setting.
+    """
+    if not (chosen.pixels or chosen.hog or chosen.spectral or chosen.latent):
+        raise MimError("target: there is nothing to find, as pixels, hog, spectral and latent are all 0; raise one")
+    if not chosen.latent:
+        for name in ("distill_visible", "teacher_decay", "teacher_schedule", "teacher_blocks"):
+            if getattr(chosen, name) != TargetConfig.model_fields[name].default:
+                raise MimError(
+                    f"target.{name}: is of a teacher without latent target; give target.latent=1, or leave it"
+                )
+    if not chosen.pixels and not chosen.normalize_pixels:
+        raise MimError("target.normalize_pixels=false: is of pixels, and target.pixels is 0; leave it, or raise that")
+
+
+def build_targets(
+    encoder: Encoder, chosen: TargetConfig
+) -> tuple[list[tuple[Target, float]], tuple[VisibleDistillation, float] | None]:
+    """Builds the targets whose weight is above 0, and what holds visible tokens against a teacher if that is wanted.
+
+    Raises:
+        MimError: the encoder cannot have such a target.
+    """
+    targets: list[tuple[Target, float]] = []
+    if chosen.pixels:
+        targets.append((PixelTarget(encoder, chosen.normalize_pixels), chosen.pixels))
+    if chosen.hog:
+        targets.append((HogTarget(encoder), chosen.hog))
+    if chosen.spectral:
+        targets.append((SpectralTarget(encoder), chosen.spectral))
+    if not chosen.latent:
+        return targets, None
+    latent = LatentTarget(encoder, chosen.teacher_decay, chosen.teacher_schedule, chosen.teacher_blocks)
+    targets.append((latent, chosen.latent))
+    if not chosen.distill_visible:
+        return targets, None
+    return targets, (VisibleDistillation(encoder, latent), chosen.distill_visible)
 
 
 def load_pretrained_task(run: Path, config: PretrainConfig) -> MaskedImageModel:

@@ -20,6 +20,9 @@ PRETRAINING = {
     "mae_vit_small_hard_patches": SHALLOW,
     "mae_vit_small_foreground": SHALLOW,
     "attmask_vit_small": SHALLOW,
+    "maskfeat_vit_small": SHALLOW,
+    "spectral_vit_small": SHALLOW,
+    "latent_vit_small": SHALLOW,
     "sparse_resnet50": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }

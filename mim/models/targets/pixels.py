@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from mim.models.encoder import Encoder
-from mim.models.targets.cells import normalize_cells, patchify
+from mim.models.targets.cells import normalize_cells, patchify, take_cells
 from mim.models.targets.target import Target
 
 
@@ -23,9 +23,9 @@ class PixelTarget(Target):
         self.size = encoder.patch_size**2 * encoder.spec.in_chans
         self.normalize = normalize
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Gives (B, gh * gw, patch_size ** 2 * C)."""
-        cells = patchify(image, self.patch_size)
+    def forward(self, image: Tensor, index: Tensor | None = None) -> Tensor:
+        """Gives (B, M, patch_size ** 2 * C)."""
+        cells = take_cells(patchify(image, self.patch_size), index)
         return normalize_cells(cells)[0] if self.normalize else cells
 
     def to_cells(self, predicted: Tensor, image: Tensor) -> Tensor:

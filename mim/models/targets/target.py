@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from mim.models.encoder import Encoder
+
 
 class Target(nn.Module, ABC):
     """Something that is known of every cell of an image, and that the decoder must find for the hidden ones.
@@ -17,14 +19,15 @@ class Target(nn.Module, ABC):
     size: int
 
     @abstractmethod
-    def forward(self, image: Tensor) -> Tensor:
-        """What is right, without gradient.
+    def forward(self, image: Tensor, index: Tensor | None = None) -> Tensor:
+        """What is right. It is called without gradient.
 
         Args:
             image: (B, C, H, W), normalised, whole: nothing is hidden in it.
+            index: (B, M) places of the cells that are asked for, -1 for padding; None = all of them, in their order.
 
         Returns:
-            (B, gh * gw, P), cells row-major.
+            (B, M, P), float32; anything where there is padding. Where `index` is None, M = gh * gw, row-major.
         """
 
     def error(self, predicted: Tensor, right: Tensor) -> Tensor:
@@ -50,3 +53,19 @@ class Target(nn.Module, ABC):
             (B, gh * gw, patch_size ** 2 * C), normalised pixels as `patchify` lays them.
         """
         return None
+
+    def figures(self) -> dict[str, Tensor]:
+        """Scalars to log beside the loss of the batch that was just met, by name."""
+        return {}
+
+    def after_step(self, encoder: Encoder, progress: float) -> None:
+        """Hears that a step has changed the weights; a target with a teacher lets it follow.
+
+        Args:
+            encoder: the one that is trained.
+            progress: share of the steps that were done before this one, in [0, 1].
+
+        Raises:
+            MimError: the target is no longer one to train for.
+        """
+        return
