@@ -22,7 +22,13 @@ class MaskedImageModel(nn.Module):
         normalize_pixels: whether the pixels of each cell are normalised where `targets` is None.
         mean: subtracted from pixels in [0, 1].
         std: what the difference is divided by.
+
+    Attributes:
+        visible_count: how many cells every image of every batch shows, where the pattern makes that known: shapes are
+            then static and nothing waits for the device. None = it is found out.
     """
+
+    visible_count: int | None = None
 
     def __init__(
         self,
@@ -55,7 +61,7 @@ class MaskedImageModel(nn.Module):
         """
         visible = batch["visible"]
         image = (batch["image"] - self.mean) / self.std
-        prediction = self.decoder(self.encoder(image, visible), visible)
+        prediction = self.decoder(self.encoder(image, visible, self.visible_count), visible)
         parts = self._errors(prediction, image, visible)
         loss = torch.stack([weight * part for weight, part in zip(self.weights, parts.values(), strict=True)]).sum()
         named = {f"loss_{name}": part.detach() for name, part in parts.items()} if len(parts) > 1 else {}
@@ -65,7 +71,8 @@ class MaskedImageModel(nn.Module):
     def predict(self, batch: dict[str, Tensor]) -> Prediction:
         """Gives what the decoder makes of a batch as `forward` takes it."""
         image = (batch["image"] - self.mean) / self.std
-        prediction: Prediction = self.decoder(self.encoder(image, batch["visible"]), batch["visible"])
+        visible = batch["visible"]
+        prediction: Prediction = self.decoder(self.encoder(image, visible, self.visible_count), visible)
         return prediction
 
     @torch.no_grad()

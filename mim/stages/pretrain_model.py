@@ -6,6 +6,7 @@ import torch
 
 from mim.config import PretrainConfig
 from mim.errors import MimError
+from mim.masking.patterns.random import hidden_count
 from mim.models import create_decoder
 from mim.models.targets import PixelTarget
 from mim.stages.common import configured_encoder, resolve_input
@@ -28,7 +29,10 @@ def build_task(config: PretrainConfig) -> MaskedImageModel:
     size = sum(target.size for target, _ in targets)
     chosen = config.decoder
     decoder = create_decoder(encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads)
-    return MaskedImageModel(encoder, decoder, targets, mean=meets.mean, std=meets.std)
+    task = MaskedImageModel(encoder, decoder, targets, mean=meets.mean, std=meets.std)
+    cells = encoder.grid()[0] * encoder.grid()[1]
+    task.visible_count = cells - hidden_count(cells, config.masking.ratio)  # the random pattern is exact
+    return task
 
 
 def load_pretrained_task(run: Path, config: PretrainConfig) -> MaskedImageModel:
