@@ -133,12 +133,13 @@ class EncoderConfig(Config):
     """The backbone and how cells are hidden from it."""
 
     name: str = Field("vit_tiny_patch16_224", description="a timm model name")
-    hidden: Literal["drop", "sparse"] | None = Field(
+    hidden: Literal["drop", "token", "sparse", "layer"] | None = Field(
         None,
-        description="how cells are hidden: drop (ViT) or sparse (ResNet, ConvNeXt); null = what the backbone can do",
+        description="how cells are hidden: drop (ViT, Hiera) leaves them out, token (ViT, Swin) puts a mask token in "
+        "their place, sparse and layer are for CNNs; null = what the backbone can do, drop or sparse where it can",
     )
     patch_size: int | None = Field(
-        None, ge=1, description="side of a cell in pixels; null = the backbone's own, 32 for CNNs"
+        None, ge=1, description="side of a cell in pixels; null = the backbone's own, 32 for Swin and CNNs"
     )
     pretrained: bool = Field(
         False, description="start from timm's published weights (needs a network or a filled cache)"

@@ -54,3 +54,7 @@ class EncoderRequest:
     def spec(self, patch_size: int) -> EncoderSpec:
         """What the encoder is built from again, once the side of a cell is known."""
         return EncoderSpec(self.name, self.image_size, self.in_chans, self.hidden, patch_size, dict(self.timm_args))
+
+    def is_of(self, kind: type[nn.Module]) -> bool:
+        """Whether timm defines the model beside a class of its own."""
+        return bool(timm.model_entrypoint(self.name).__module__ == kind.__module__)

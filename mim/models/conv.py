@@ -52,7 +52,7 @@ class SparseConvEncoder(Encoder):
                     f"image size {spec.image_size[0]}x{spec.image_size[1]} is not divisible by stride {stride}"
                 )
 
-    def encode(self, image: Tensor, visible: Tensor | None) -> Features:
+    def encode(self, image: Tensor, visible: Tensor | None, count: int | None = None) -> Features:
         """Interprets the traced backbone under the mask."""
         if visible is not None and visible.dtype == torch.bool and bool(visible.all()):
             visible = None  # then it is the plain network, to the last bit

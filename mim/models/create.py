@@ -11,8 +11,10 @@ from mim.errors import MimError
 from mim.models.building import EncoderRequest
 from mim.models.conv import build_sparse
 from mim.models.encoder import Encoder
+from mim.models.hiera import build_hiera
 from mim.models.layer_encoder import build_layer
-from mim.models.vit import build_vit
+from mim.models.swin import build_swin
+from mim.models.vit import build_vit_drop, build_vit_token
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,22 @@ class Family:
     builders: dict[str, Callable[[EncoderRequest], Encoder]]
 
 
-VIT = Family("a ViT", {"drop": build_vit})
+VIT = Family("a ViT", {"drop": build_vit_drop, "token": build_vit_token})
+HIERA = Family("a Hiera", {"drop": build_hiera})
+SWIN = Family("a Swin", {"token": build_swin})
 CNN = Family("a CNN", {"sparse": build_sparse, "layer": build_layer})
 # by the module of timm that a network is defined in
-FAMILIES = {"vision_transformer": VIT, "deit": VIT, "resnet": CNN, "convnext": CNN, "efficientnet": CNN}
+FAMILIES = {
+    "vision_transformer": VIT,
+    "deit": VIT,
+    "eva": VIT,
+    "hiera": HIERA,
+    "swin_transformer": SWIN,
+    "swin_transformer_v2": SWIN,
+    "resnet": CNN,
+    "convnext": CNN,
+    "efficientnet": CNN,
+}
 
 
 def create_encoder(
@@ -47,12 +61,13 @@ def create_encoder(
     """Builds a timm backbone that looks only at visible cells.
 
     Args:
-        name: timm model name of the families ViT (`hidden="drop"`), ResNet or ConvNeXt (`hidden="sparse"`).
+        name: timm model name of one of `FAMILIES`.
         image_size: height and width in pixels.
         in_chans: channels; pretrained RGB stems are adapted by timm.
-        hidden: how cells are hidden; None = what the backbone can do.
-        patch_size: side of one cell of `visible` in pixels. Token encoders bring their own (another value asks timm
-            for that patch size); CNNs default to 32.
+        hidden: how cells are hidden: `drop` (ViT, Hiera), `token` (ViT, Swin) or `sparse` (ResNet, ConvNeXt); None =
+            the first of these that the family can do.
+        patch_size: side of one cell of `visible` in pixels. ViTs bring their own (another value asks timm for that
+            patch size), a cell of Hiera is a mask unit; Swin and CNNs default to 32, the stride of the last stage.
         pretrained: load timm's published weights.
         **timm_args: passed to timm.create_model. `num_classes` defaults to 0. ViTs pool by the mean of their patch
             tokens after the final norm unless `global_pool` says `token`.
@@ -67,8 +82,7 @@ def create_encoder(
         family = _family(name)
         mode = hidden or next(iter(family.builders))
         if mode not in family.builders:
-            ways = " or ".join(repr(way) for way in family.builders)
-            raise ValueError(f"cells cannot be hidden by {mode!r} in it; {family.label} hides by {ways}")
+            raise ValueError(f"cells cannot be hidden by {mode!r} in it; {_ways(family)}")
         request = EncoderRequest(name, (height, width), in_chans, mode, patch_size, pretrained, timm_args)
         return family.builders[mode](request)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -78,8 +92,16 @@ def create_encoder(
 def _family(name: str) -> Family:
     module = timm.model_entrypoint(name).__module__.split(".")[-1]
     if module not in FAMILIES:
-        raise ValueError("cells cannot be hidden in it; choose a ViT, a ResNet or a ConvNeXt")
+        modules: dict[str, list[str]] = {}
+        for known, family in FAMILIES.items():
+            modules.setdefault(_ways(family), []).append(known)
+        families = "; ".join(f"{ways} ({', '.join(names)})" for ways, names in modules.items())
+        raise ValueError(f"cells cannot be hidden in it; {families}")
     return FAMILIES[module]
+
+
+def _ways(family: Family) -> str:
+    return f"{family.label} hides by {' or '.join(repr(way) for way in family.builders)}"
 
 
 def _nearest(name: str) -> str:

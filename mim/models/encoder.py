@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +39,12 @@ class Encoder(nn.Module, ABC):
         spec: what it was built from.
         width: D, the length of `Features.pooled`.
         map_channels: channels of `Features.maps`, finest first.
+        overwrites_hidden: whether hidden pixels are set to zero before `encode`. An encoder that never reads them saves
+            the copy of the image.
     """
 
     backbone: Any  # an nn.Module; timm is not typed
+    overwrites_hidden: ClassVar[bool] = True
 
     def __init__(self, backbone: nn.Module, spec: EncoderSpec, width: int, map_channels: list[int]) -> None:
         super().__init__()
@@ -70,26 +73,28 @@ class Encoder(nn.Module, ABC):
         check_divisible((height, width), self.patch_size)
         return height // self.patch_size, width // self.patch_size
 
-    def forward(self, image: Tensor, visible: Tensor | None = None) -> Features:
+    def forward(self, image: Tensor, visible: Tensor | None = None, count: int | None = None) -> Features:
         """Looks at the visible cells of an image.
 
         Args:
             image: (B, C, H, W), normalised. Hidden pixels may hold anything, NaN included: they are not used.
             visible: (B, gh, gw) bool, True = seen; or a gate, float in [0, 1], while a masker trains: cells are then
                 weighted, not left out; None = all seen.
+            count: how many cells every image of the batch shows, where that is known beforehand. Shapes are then static
+                and nothing waits for the device. It must be right.
 
         Raises:
             ValueError: if the image or the mask has the wrong shape or type.
         """
         self._check(image, visible)
-        if visible is not None and visible.dtype == torch.bool:
+        if self.overwrites_hidden and visible is not None and visible.dtype == torch.bool:
             hidden_pixels = ~self._upsample(visible, (image.shape[-2], image.shape[-1]))
             image = image.masked_fill(hidden_pixels, 0)  # 0 * NaN is NaN: only overwriting keeps it out
-        return self.encode(image, visible)
+        return self.encode(image, visible, count)
 
     @abstractmethod
-    def encode(self, image: Tensor, visible: Tensor | None) -> Features:
-        """Does the work of `forward` on checked input whose hidden pixels are zero."""
+    def encode(self, image: Tensor, visible: Tensor | None, count: int | None = None) -> Features:
+        """Does the work of `forward` on checked input, whose hidden pixels are zero if `overwrites_hidden`."""
 
     @staticmethod
     def _upsample(visible: Tensor, size: tuple[int, int]) -> Tensor:

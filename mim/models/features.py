@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+WEIGHT_FLOOR = 1e-6  # of a sum of weights that is divided by, and of a closed gate whose gradient must stay finite
+
 
 @dataclass(frozen=True)
 class Features:
@@ -14,11 +16,14 @@ class Features:
     Attributes:
         pooled: (B, D) mean over what is visible, after the backbone's final norm.
         maps: feature maps, finest first, (B, C_i, H / s_i, W / s_i); hidden cells are zero.
-        tokens: (B, N, D) what a token encoder kept, without class or register tokens; None for CNNs. Where images
-            keep different numbers, the shorter ones are padded with zeros at the end.
+        tokens: (B, N, D) what a token encoder kept, without class or register tokens; None for CNNs. Where hidden cells
+            are dropped and images keep different numbers, the shorter ones are padded with zeros at the end. Where a
+            mask token stands for hidden cells, all cells are here, and the hidden ones hold what the network makes of
+            them.
         index: (B, N) place of each token on the row-major patch grid, -1 for padding; None for CNNs.
         even: whether every image kept exactly N tokens, so that there is no padding. What is said here need not be
             found out from `index`, for which a GPU would have to be waited for.
+        prefix: (B, P, D) class and register tokens, after the backbone's final norm; None where there are none.
     """
 
     pooled: Tensor
@@ -26,6 +31,7 @@ class Features:
     tokens: Tensor | None = None
     index: Tensor | None = None
     even: bool = False
+    prefix: Tensor | None = None
 
 
 def at_resolution(mask: Tensor, size: tuple[int, int]) -> Tensor:
@@ -72,8 +78,13 @@ def places(chosen: Tensor, count: int | None = None) -> tuple[Tensor, bool]:
     Returns:
         (B, N) places in grid order, N the most that an image has but at least 1, -1 for padding; and whether there is
         no padding.
+
+    Raises:
+        RuntimeError: an image has another number than `count`; on a GPU it may come later, with the step's result.
     """
     even = count is not None
+    if count is not None:  # a wrong count would bring hidden cells in
+        torch._assert_async((chosen.sum(dim=1) == count).all(), f"not every image has {count} chosen cells")
     counts = None
     if count is None:
         counts = chosen.sum(dim=1)
@@ -85,3 +96,16 @@ def places(chosen: Tensor, count: int | None = None) -> tuple[Tensor, bool]:
         assert counts is not None
         index = index.masked_fill(torch.arange(count, device=chosen.device) >= counts[:, None], -1)
     return index, even
+
+
+def weighted_mean(tokens: Tensor, weight: Tensor) -> Tensor:
+    """Mean over N of what is visible; with weights of 1 it is the plain mean, to the last bit.
+
+    Args:
+        tokens: (B, N, D).
+        weight: (B, N), from 0 to 1.
+
+    Returns:
+        (B, D), zero where nothing is visible.
+    """
+    return (tokens * weight[..., None]).mean(dim=1) / weight.mean(dim=1, keepdim=True).clamp(min=WEIGHT_FLOOR)

@@ -46,7 +46,7 @@ class LayerMaskedEncoder(Encoder):
             for statistics in (False, True)
         }
 
-    def encode(self, image: Tensor, visible: Tensor | None) -> Features:
+    def encode(self, image: Tensor, visible: Tensor | None, count: int | None = None) -> Features:
         """Interprets the traced backbone under the mask, or runs it plainly where all is visible."""
         if visible is None:
             visible = torch.ones(len(image), *self.grid(), device=image.device)

@@ -87,7 +87,7 @@ class MaskedImageModel(nn.Module):
         image = (batch["image"] - self.mean) / self.std
         choice = self._choose(batch, image)
         visible = batch["visible"] if choice is None else choice.visible
-        features = self.encoder(image, visible)
+        features = self.encoder(image, visible, self.visible_count)
         prediction = self.decoder(features, visible)
         right, whole = self._right(image, prediction)
         errors = self._errors(prediction, right)
@@ -121,7 +121,7 @@ class MaskedImageModel(nn.Module):
         """Gives what the decoder makes of a batch as `forward` takes it; nothing is guided."""
         image = (batch["image"] - self.mean) / self.std
         visible = batch["visible"]
-        prediction: Prediction = self.decoder(self.encoder(image, visible), visible)
+        prediction: Prediction = self.decoder(self.encoder(image, visible, self.visible_count), visible)
         return prediction
 
     @torch.no_grad()

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from timm.layers import resample_abs_pos_embed
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from mim.errors import MimError
 from mim.files import write_atomically
 from mim.models.create import create_encoder
 from mim.models.encoder import Encoder, EncoderSpec
+from mim.models.resize import resize_positions
 
 FORMAT = 1
 FREE_ARGS = ("drop_path_rate", "drop_rate", "proj_drop_rate", "attn_drop_rate", "pos_drop_rate")  # hold no weights
@@ -135,7 +134,7 @@ def load_encoder_weights(encoder: Encoder, folder: Path) -> LoadReport:
     except (OSError, SafetensorError) as error:
         raise MimError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
     own = encoder.backbone.state_dict()
-    adapted = _resize_positions(state, own, exported.spec, encoder)
+    adapted = resize_positions(state, exported.spec, encoder)
     for name, tensor in own.items():
         if name not in state or state[name].shape != tensor.shape:
             found = tuple(state[name].shape) if name in state else "missing"
@@ -145,19 +144,3 @@ def load_encoder_weights(encoder: Encoder, folder: Path) -> LoadReport:
             )
     encoder.backbone.load_state_dict({name: state[name] for name in own})
     return LoadReport(loaded=len(own) - len(adapted), adapted=adapted, left=[name for name in state if name not in own])
-
-
-def _resize_positions(
-    state: dict[str, Tensor], own: dict[str, Tensor], spec: EncoderSpec, encoder: Encoder
-) -> list[str]:
-    """Resamples the position embedding in `state` where only the grid differs; says so."""
-    backbone, name = encoder.backbone, "pos_embed"
-    if not isinstance(backbone, VisionTransformer) or name not in state or name not in own:
-        return []
-    old_grid = (spec.image_size[0] // spec.patch_size, spec.image_size[1] // spec.patch_size)
-    grid = encoder.grid()
-    if old_grid == grid or state[name].shape[-1] != own[name].shape[-1]:
-        return []
-    prefix = 0 if backbone.no_embed_class else backbone.num_prefix_tokens
-    state[name] = resample_abs_pos_embed(state[name], new_size=grid, old_size=old_grid, num_prefix_tokens=prefix)
-    return [f"{name} from {old_grid[0]}x{old_grid[1]} to {grid[0]}x{grid[1]} cells"]

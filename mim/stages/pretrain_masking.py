@@ -2,6 +2,7 @@
 
 from mim.config import MaskingConfig
 from mim.errors import MimError
+from mim.masking.patterns import hidden_count
 from mim.models import Encoder
 from mim.models.guides import AttentionGuide, Guide, HardPatchGuide
 
@@ -20,6 +21,14 @@ def check_ratio(masking: MaskingConfig, grid: tuple[int, int]) -> None:
                 f"masking.ratio: {ratio:g} {fault} of the {grid[0]} x {grid[1]} cells of an image; "
                 f"from {1 / cells:.2g} to {1 - 1 / cells:.4g} it works"
             )
+
+
+def visible_count(masking: MaskingConfig, grid: tuple[int, int]) -> int | None:
+    """How many cells every film shows, or None where films differ in that."""
+    if isinstance(masking.ratio, tuple) or (masking.pattern == "foreground" and not masking.exact):
+        return None
+    cells = grid[0] * grid[1]
+    return cells - hidden_count(cells, masking.ratio)
 
 
 def build_guide(masking: MaskingConfig, encoder: Encoder) -> Guide | None:

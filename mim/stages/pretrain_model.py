@@ -9,7 +9,7 @@ from mim.errors import MimError
 from mim.models import Encoder, create_decoder
 from mim.models.targets import HogTarget, LatentTarget, PixelTarget, SpectralTarget, Target, VisibleDistillation
 from mim.stages.common import configured_encoder, resolve_input
-from mim.stages.pretrain_masking import build_guide, check_ratio
+from mim.stages.pretrain_masking import build_guide, check_ratio, visible_count
 from mim.tasks import MaskedImageModel
 from mim.training import load_weights
 
@@ -32,9 +32,11 @@ def build_task(config: PretrainConfig) -> MaskedImageModel:
     chosen = config.decoder
     decoder = create_decoder(encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads)
     guide = build_guide(config.masking, encoder)
-    return MaskedImageModel(
+    task = MaskedImageModel(
         encoder, decoder, targets, mean=meets.mean, std=meets.std, distillation=distillation, guide=guide
     )
+    task.visible_count = visible_count(config.masking, encoder.grid())
+    return task
 
 
 def check_targets(chosen: TargetConfig) -> None:

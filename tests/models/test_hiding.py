@@ -10,10 +10,29 @@ from torch import nn
 from mim.models import Encoder, create_encoder
 
 SIZE = (64, 96)
+TINY_VIT = {"depth": 2, "embed_dim": 48, "num_heads": 3}
+TINY_HIERA = {"embed_dim": 24, "stages": (1, 1, 2, 1)}
+TINY_SWIN = {"embed_dim": 24, "depths": (2, 1, 1, 1), "num_heads": (1, 2, 4, 8), "drop_path_rate": 0.0}
 ENCODERS = {
     "vit": ("vit_tiny_patch16_224", {"depth": 3}),
     "vit-class-token": ("vit_tiny_patch16_224", {"depth": 2, "global_pool": "token"}),
     "vit-registers": ("vit_small_patch14_reg4_dinov2", {"depth": 2}),
+    "vit-no-prefix": ("vit_medium_patch16_gap_240", TINY_VIT),
+    "vit-pre-norm": (
+        "vit_medium_patch32_clip_224",
+        {**TINY_VIT, "patch_size": 8, "init_values": 0.5},
+    ),
+    "vit-token": ("vit_tiny_patch16_224", {**TINY_VIT, "hidden": "token"}),
+    "vit-token-registers": ("vit_small_patch14_reg4_dinov2", {**TINY_VIT, "hidden": "token", "global_pool": "token"}),
+    "eva": ("eva02_tiny_patch14_224", TINY_VIT),
+    "eva-mixed-rotation": ("vit_small_patch16_rope_mixed_ape_224", TINY_VIT),
+    "eva-registers": ("vit_tiny_patch16_dinov3_qkvb", TINY_VIT),
+    "eva-token": ("vit_small_patch16_rope_224", {**TINY_VIT, "hidden": "token"}),
+    "hiera": ("hiera_tiny_224", TINY_HIERA),
+    "hiera-windows": ("hiera_small_abswin_256", TINY_HIERA),
+    "swin": ("swin_tiny_patch4_window7_224", TINY_SWIN),
+    "swin-fine-cells": ("swin_tiny_patch4_window7_224", {**TINY_SWIN, "patch_size": 16}),
+    "swin-v2": ("swinv2_tiny_window8_256", TINY_SWIN),
     "resnet-basic": ("resnet18", {}),
     "resnet-bottleneck": ("resnet50", {"layers": [1, 1, 1, 1]}),
     "resnet-deep-stem": ("resnet18d", {}),
@@ -21,6 +40,17 @@ ENCODERS = {
     "convnext-conv-mlp": ("convnext_atto", {"conv_mlp": True}),
     "convnextv2": ("convnextv2_atto", {}),
 }
+
+
+def plain_timm(which: str, encoder: Encoder) -> nn.Module:
+    """The network that timm builds for a name, with no more said than its size and shape."""
+    name, args = ENCODERS[which]
+    own = {key: value for key, value in args.items() if key not in ("hidden", "global_pool")}
+    if encoder.spec.hidden in ("drop", "token"):
+        own["img_size"] = encoder.image_size
+    if "swin" in which:
+        own.pop("patch_size", None)  # of the mask, not of the network
+    return timm.create_model(name, in_chans=1, num_classes=3, **own)
 
 
 def build(which: str, **more) -> Encoder:
@@ -104,34 +134,48 @@ def test_visible_pixels_do_move_the_output(which):
 @pytest.mark.parametrize("which", ENCODERS)
 def test_everything_visible_is_the_plain_timm_network(which, training):
     encoder = build(which).train(training)
-    name, args = ENCODERS[which]
-    if encoder.spec.hidden == "drop":
-        args = {"img_size": encoder.image_size, "global_pool": "avg", "fc_norm": False, **args}
-    plain = timm.create_model(name, in_chans=1, num_classes=3, **args).train(training)
+    plain = plain_timm(which, encoder).train(training)
     plain.load_state_dict(encoder.backbone.state_dict(), strict=True)
+    if hasattr(plain, "pool"):
+        plain.global_pool = encoder.backbone.global_pool  # holds no weights
     image = torch.rand(3, 1, *encoder.image_size)
-    expected = plain(image)
     expected_features = plain.forward_features(image)
+    expected = encoder.backbone.get_classifier()(plain.forward_head(expected_features, pre_logits=True))
     state = {key: value.clone() for key, value in encoder.backbone.state_dict().items()}
-    for visible in (None, torch.ones(3, *encoder.grid(), dtype=torch.bool)):
+    cells = encoder.grid()[0] * encoder.grid()[1]
+    seen = torch.ones(3, *encoder.grid(), dtype=torch.bool)
+    for visible, count in ((None, None), (seen, None), (seen, cells)):
         encoder.backbone.load_state_dict(state)
-        features = encoder(image, visible)
+        features = encoder(image, visible, count)
         head = encoder.backbone.get_classifier()
         assert torch.equal(head(features.pooled), expected)
         if features.tokens is None:
-            assert torch.equal(features.maps[-1], expected_features)
+            channels_last = expected_features.shape[-1] == features.maps[-1].shape[1]
+            assert torch.equal(
+                features.maps[-1], expected_features.permute(0, 3, 1, 2) if channels_last else expected_features
+            )
         else:
-            assert torch.equal(features.tokens, expected_features[:, plain.num_prefix_tokens :])
-            assert torch.equal(features.maps[0].flatten(2).transpose(1, 2), features.tokens)
+            patches = expected_features.flatten(1, -2)[:, getattr(plain, "num_prefix_tokens", 0) :]
+            assert torch.equal(features.tokens, patches)
+            assert torch.equal(features.maps[-1].flatten(2).transpose(1, 2), features.tokens)
+            assert torch.equal(features.index, torch.arange(cells).expand(3, -1))
+
+
+@pytest.mark.parametrize("which", ["hiera", "hiera-windows", "swin", "swin-v2"])
+def test_maps_are_those_that_timm_gives(which):
+    encoder = build(which).eval()
+    image = torch.rand(2, 1, *encoder.image_size)
+    more = {"norm": True} if "swin" in which else {}
+    expected = encoder.backbone.forward_intermediates(image, intermediates_only=True, **more)
+    assert len(expected) == 4
+    for found, plain in zip(encoder(image).maps, expected, strict=True):
+        assert torch.equal(found, plain)
 
 
 @pytest.mark.parametrize("which", ENCODERS)
 def test_weights_load_strict_into_timm_by_name_alone(which):
     encoder = build(which)
-    name, args = ENCODERS[which]
-    shape = {"img_size": encoder.image_size} if encoder.spec.hidden == "drop" else {}
-    shape |= {key: value for key, value in args.items() if key != "global_pool"}
-    plain = timm.create_model(name, in_chans=1, num_classes=3, **shape)
+    plain = plain_timm(which, encoder)
     assert str(plain.load_state_dict(encoder.backbone.state_dict(), strict=True)) == "<All keys matched successfully>"
 
 
@@ -152,7 +196,11 @@ def test_maps_are_zero_where_hidden_and_shaped_by_their_stride(which):
             assert feature_map.abs().sum() > 0
 
 
-@pytest.mark.parametrize("which", ["vit", "vit-registers"])
+DROPPING = ["vit", "vit-registers", "vit-no-prefix", "vit-pre-norm", "eva", "eva-mixed-rotation",
+            "eva-registers", "hiera", "hiera-windows"]  # fmt: skip
+
+
+@pytest.mark.parametrize("which", DROPPING)
 def test_an_image_is_treated_alike_alone_and_beside_images_that_show_more(which):
     encoder = build(which).eval()
     image, visible = torch.rand(4, 1, *encoder.image_size), ragged_visible(encoder)[:4]
@@ -167,15 +215,19 @@ def test_an_image_is_treated_alike_alone_and_beside_images_that_show_more(which)
         assert (together.tokens[i, count:] == 0).all()
 
 
-@pytest.mark.parametrize("which", ["vit", "resnet-basic", "convnextv2"])
+@pytest.mark.parametrize(
+    "which", [*DROPPING, "vit-token", "eva-token", "swin", "swin-v2", "resnet-basic", "convnextv2"]
+)
 def test_a_gate_of_zeros_and_ones_agrees_with_hiding(which):
     encoder = build(which).eval()
     image, visible = torch.rand(5, 1, *encoder.image_size), even_visible(encoder)
     hidden, gated = encoder(image, visible), encoder(image, visible.float())
-    torch.testing.assert_close(gated.pooled, hidden.pooled, rtol=1e-4, atol=1e-4)
+    close = 1e-5 if hidden.tokens is not None else 1e-4
+    torch.testing.assert_close(gated.pooled, hidden.pooled, rtol=close, atol=close)
+    torch.testing.assert_close(gated.maps[-1], hidden.maps[-1], rtol=close, atol=close)
 
 
-@pytest.mark.parametrize("which", ["vit", "resnet-basic"])
+@pytest.mark.parametrize("which", ["vit", "vit-token", "eva", "hiera", "swin", "resnet-basic"])
 def test_a_gate_receives_a_finite_gradient_from_hidden_cells_too(which):
     encoder = build(which).eval()
     gate = even_visible(encoder).float().requires_grad_()

@@ -1,0 +1,59 @@
+"""What the token encoders share: the mask token, and where tokens stand."""
+
+import torch
+from torch import Tensor, nn
+
+
+def new_mask_token(width: int) -> nn.Parameter:
+    """A mask token to start from, (width,): noise like that of timm's other tokens."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
+
+
+def put_mask_token(cells: Tensor, visible: Tensor, mask_token: Tensor) -> Tensor:
+    """Puts the mask token in place of hidden cells.
+
+    Args:
+        cells: (..., D) embedded cells.
+        visible: (..., 1) bool, or a gate, by which the two are blended: exactly the cell at 1, the mask token at 0.
+        mask_token: (D,).
+
+    Returns:
+        (..., D).
+    """
+    token = mask_token.to(cells.dtype)
+    if visible.dtype == torch.bool:
+        return torch.where(visible, cells, token)
+    gate = visible.to(cells.dtype)
+    return gate * cells + (1 - gate) * token
+
+
+def all_places(grid: tuple[int, int], batch: int, device: torch.device) -> Tensor:
+    """The places of all cells of a grid, (batch, rows * columns)."""
+    return torch.arange(grid[0] * grid[1], device=device).expand(batch, -1)
+
+
+def take_tokens(values: Tensor, index: Tensor) -> Tensor:
+    """(B, L, D) at (B, N) -> (B, N, D); anything where there is padding."""
+    return values.gather(1, index.clamp(min=0)[..., None].expand(-1, -1, values.shape[-1]))
+
+
+def gate_bias(weight: Tensor, floor: float) -> Tensor:
+    """What is added to the logits of attention to a cell so that its weight there is multiplied by a gate, (B, N).
+
+    A closed gate keeps `floor`, so that its gradient is finite.
+    """
+    return torch.log(weight.float() * (1 - floor) + floor)
+
+
+def padding_bias(index: Tensor, *, spare_first: bool) -> Tensor:
+    """What is added to the logits of attention so that padding (index -1) is not attended to, (B, N).
+
+    Args:
+        index: (B, N).
+        spare_first: leave the first place open, so that an image that shows nothing attends to its own padding instead
+            of to nothing at all; for networks without class or register tokens.
+    """
+    blocked = index < 0
+    if spare_first:
+        blocked[:, 0] = False
+    return torch.zeros(blocked.shape, device=index.device).masked_fill(blocked, -torch.inf)
