@@ -224,6 +224,18 @@ class TrainingConfig(Config):
     keep_checkpoints: int = Field(2, ge=1, description="how many of the newest are kept")
 
 
+class WatchConfig(Config):
+    """What is looked at during pretraining, to see that it learns. No weight depends on it."""
+
+    looks: int = Field(
+        12, ge=0, description="times to look, spaced evenly in log steps, the last at the end; 0 = never look"
+    )
+    pictures: int = Field(4, ge=0, description="films to draw each time: input, visible, rebuilt; 0 = draw no sheet")
+    baseline_films: int = Field(
+        64, ge=0, description="films on which the loss of the mean and of an interpolation are found; 0 = find none"
+    )
+
+
 class TrackingConfig(Config):
     """Where figures go. metrics.jsonl is always written."""
 
@@ -256,7 +268,7 @@ class PretrainConfig(RunConfig):
     masking: MaskingConfig = MaskingConfig()
     decoder: DecoderConfig = DecoderConfig()
     target: TargetConfig = TargetConfig()
-    picture_every: int = Field(10, ge=1, description="epochs between pictures of reconstructions")
+    watch: WatchConfig = WatchConfig()
 
 
 class FinetuneConfig(RunConfig):

@@ -3,6 +3,7 @@
 from mim.evaluation.comparison import Difference, difference_over_seeds, paired_difference
 from mim.evaluation.figures import Confusion, Figure, SplitMetrics
 from mim.evaluation.header import Header
+from mim.evaluation.loss_plot import loss_picture
 from mim.evaluation.metrics import Metrics, evaluate_predictions
 from mim.evaluation.pictures import Case, Reconstruction, film_picture, mask_picture, reconstruction_picture
 from mim.evaluation.predictions import Predictions
@@ -25,6 +26,7 @@ __all__ = [
     "difference_over_seeds",
     "evaluate_predictions",
     "film_picture",
+    "loss_picture",
     "mask_picture",
     "paired_difference",
     "reconstruction_picture",

@@ -84,7 +84,7 @@ class MaskedImageModel(nn.Module):
         cells = patchify(image, size)
         prediction = self.predict(batch)
         laid = torch.split(prediction.lay(cells.shape[1]).to(cells.dtype), self.sizes, dim=-1)
-        for target, values in zip(self._targets(), laid, strict=True):
+        for target, values in zip(self.listed_targets(), laid, strict=True):
             rebuilt = target.to_cells(values, image)
             if rebuilt is not None:
                 black = torch.full_like(rebuilt, -self.mean / self.std)
@@ -93,7 +93,8 @@ class MaskedImageModel(nn.Module):
                 return (unpatchify(cells, size, self.encoder.grid()) * self.std + self.mean).clamp(0, 1)
         return None
 
-    def _targets(self) -> list[Target]:
+    def listed_targets(self) -> list[Target]:
+        """Gives the targets, in the order of their weights."""
         return [target for target in self.targets if isinstance(target, Target)]
 
     def _errors(self, prediction: Prediction, image: Tensor, visible: Tensor) -> dict[str, Tensor]:
@@ -102,7 +103,7 @@ class MaskedImageModel(nn.Module):
         weight = counted / counted.sum(dim=1, keepdim=True).clamp(min=1) / len(counted)
         parts = {}
         split = torch.split(prediction.values, self.sizes, dim=-1)
-        for target, values in zip(self._targets(), split, strict=True):
+        for target, values in zip(self.listed_targets(), split, strict=True):
             with torch.no_grad():
                 right = prediction.take(target(image))
             parts[target.name] = (target.error(values, right) * weight).sum()

@@ -16,7 +16,7 @@ from mim.stages.common import (
 )
 from mim.stages.pretrain_films import choose_films, make_dataset
 from mim.stages.pretrain_model import build_task
-from mim.stages.pretrain_pictures import ReconstructionPictures
+from mim.stages.pretrain_watch import Watch
 from mim.training import Plan, make_fabric, on_rank_zero, open_run, train_task
 
 
@@ -56,7 +56,7 @@ def pretrain(config: PretrainConfig) -> Path:
             folder=folder,
             steps_per_epoch=per_epoch,
             fingerprint={"films": content_hash(films, indices)},
-            on_epoch_end=ReconstructionPictures(config, task, films, indices, folder, plan),
+            looks=Watch(config, task, films, indices, folder, plan).looks,
             on_begin=begin,
         )
 

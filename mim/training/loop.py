@@ -15,6 +15,7 @@ from mim.config import RunConfig
 from mim.errors import Interrupted, MimError
 from mim.training.checkpoint import CheckpointStore, TrainingState, check_fingerprint
 from mim.training.distributed import on_rank_zero
+from mim.training.looks import Looks
 from mim.training.optimizer import build_average, build_optimizer, learning_rate, set_learning_rate
 from mim.training.plan import Plan
 from mim.training.progress import Progress
@@ -37,7 +38,7 @@ class Outcome:
         seconds: time they took, over all starts.
         images_per_second: images that all ranks took in a second of training, since the last start.
         data_wait: share of that time in which the loop waited for batches.
-        figures: those of the end of the last epoch.
+        figures: those that were taken last: at the end of an epoch, or by a look.
         best: the best value of the figure that is watched, if one is, and its step.
     """
 
@@ -60,6 +61,7 @@ def train_task(
     fingerprint: Mapping[str, str],
     on_epoch_end: EpochEnd | None = None,
     monitor: Monitor | None = None,
+    looks: Looks | None = None,
     on_begin: Callable[[], object] | None = None,
 ) -> Outcome:
     """Trains a task to its end, from the newest checkpoint of its folder if there is one.
@@ -84,6 +86,7 @@ def train_task(
             (from 1) and the module whose weights count, in eval mode and without gradients. It gives figures to log.
             It must not talk to the other ranks, which wait for it.
         monitor: the one of these figures that says which weights are the best.
+        looks: what to look at, after which steps; no step comes out otherwise for it.
         on_begin: called on rank 0 before the first step, once it is sure that the folder holds no run of other films:
             the place to write down what the run is on.
 
@@ -97,7 +100,7 @@ def train_task(
     plan = Plan.from_config(config.training, steps_per_epoch)
     task = fabric.to_device(task)
     state = TrainingState(task, build_optimizer(task, config.optimizer), build_average(task, config.optimizer))
-    run = _Run(fabric, config, folder, plan, state, dict(fingerprint), on_epoch_end, monitor)
+    run = _Run(fabric, config, folder, plan, state, dict(fingerprint), on_epoch_end, monitor, looks)
     return run.train(batches, on_begin or (lambda: None))
 
 
@@ -114,6 +117,7 @@ class _Run:
         fingerprint: dict[str, Any],
         on_epoch_end: EpochEnd | None,
         monitor: Monitor | None,
+        looks: Looks | None,
     ) -> None:
         self.fabric = fabric
         self.config = config
@@ -123,6 +127,7 @@ class _Run:
         self.fingerprint = fingerprint | {"steps": plan.total_steps, "steps per epoch": plan.steps_per_epoch}
         self.on_epoch_end = on_epoch_end
         self.monitor = monitor
+        self.looks = looks or Looks(frozenset(), lambda *_: {})
         self.store = CheckpointStore(folder.checkpoints, config.training.keep_checkpoints)
         self.tracker: Tracker | None = None
         self.began = time.monotonic()
@@ -139,8 +144,8 @@ class _Run:
             signals = stack.enter_context(StopSignals())
             on_rank_zero(self.fabric, lambda: self.open_tracker(stack, metrics_lines))
             progress = stack.enter_context(Progress(plan.total_steps, state.step, shown=self.fabric.is_global_zero))
-            if plan.ends_epoch(state.step) and state.validated < state.step:
-                self.end_epoch()
+            if self.is_measured(state.step) and state.validated < state.step:
+                self.measure()
                 self.save()
             stream = stack.enter_context(closing(draw_batches(batches, state.step)))
             module.train()
@@ -155,8 +160,8 @@ class _Run:
                 if result.stop:
                     self.save()
                     raise Interrupted(state.step)
-                if plan.ends_epoch(state.step):
-                    self.end_epoch()
+                if self.is_measured(state.step):
+                    self.measure()
                 if state.step % self.config.training.checkpoint_every == 0 or state.step == plan.total_steps:
                     self.save()
             state.best = on_rank_zero(self.fabric, self.export)
@@ -221,23 +226,32 @@ class _Run:
         figures["train/learning_rate"] = learning_rate(step - 1, self.plan.total_steps, self.config.optimizer)
         self.tracker.write(step, self.plan.epoch(step), figures, timings)
 
-    def end_epoch(self) -> None:
+    def is_measured(self, step: int) -> bool:
+        """Whether figures are taken after a step: at the end of an epoch, or where the run is looked at."""
+        return (self.on_epoch_end is not None and self.plan.ends_epoch(step)) or step in self.looks.steps
+
+    def measure(self) -> None:
         """Takes figures on rank 0, and keeps the weights if they are the best so far."""
         self.state.figures = on_rank_zero(self.fabric, self.take_figures)
         self.state.validated = self.state.step
 
     def take_figures(self) -> dict[str, float]:
         """Asks the caller for figures, writes them down and keeps the best weights."""
-        if self.on_epoch_end is None or self.tracker is None:
+        if self.tracker is None:
             return {}
         step, epoch, module = self.state.step, self.plan.epoch(self.state.step), self.state.exported
         tell_progress(module, step / self.plan.total_steps)
-        seed = derive_seed(self.config.seed, step, -1, 0)
-        figures = validate(self.fabric, module, self.on_epoch_end, step=step, epoch=epoch, seed=seed)
+        figures: dict[str, float] = {}
+        if step in self.looks.steps:
+            seed = derive_seed(self.config.seed, step, -2, 0)
+            figures |= validate(self.fabric, module, self.looks.look, step=step, epoch=epoch, seed=seed)
+        if self.on_epoch_end is not None and self.plan.ends_epoch(step):
+            seed = derive_seed(self.config.seed, step, -1, 0)
+            figures |= validate(self.fabric, module, self.on_epoch_end, step=step, epoch=epoch, seed=seed)
+            if self.monitor is not None:
+                self.keep_best(figures, self.monitor)
         if figures:
             self.tracker.write(step, epoch, figures)
-        if self.monitor is not None:
-            self.keep_best(figures, self.monitor)
         return figures
 
     def keep_best(self, figures: Mapping[str, float], monitor: Monitor) -> None:

@@ -55,7 +55,7 @@ def derive_seed(seed: int, step: int, batch: int, rank: int) -> int:
     Args:
         seed: the run's.
         step: steps done.
-        batch: which of the accumulated batches; -1 for validation.
+        batch: which of the accumulated batches; -1 for validation, -2 for a look.
         rank: the rank.
 
     Returns:
