@@ -234,6 +234,30 @@ class WatchConfig(Config):
     baseline_films: int = Field(
         64, ge=0, description="films on which the loss of the mean and of an interpolation are found; 0 = find none"
     )
+    rankme_films: int = Field(
+        512, ge=0, description="films whose embeddings' effective rank (RankMe) is taken each time; 0 = take none"
+    )
+
+
+class ProbeConfig(Config):
+    """Labelled films that the encoder is tried on whenever pretraining is looked at. It learns nothing from them."""
+
+    labels: str | None = Field(
+        None, description="CSV of labels, relative to probe.path: image, label columns; null = there are no labels"
+    )
+    target: str | None = Field(None, description="label column")
+    path: str | None = Field(None, description="folder of the labelled films, or prepared dataset; null = data.path")
+    neighbours: int = Field(20, ge=1, description="films that vote in the nearest-neighbour probe")
+    limit: int | None = Field(2000, ge=1, description="learn from at most this many films, whole patients; null = all")
+    val_fraction: Fraction = Field(
+        0.2, description="share of patients to ask, where the labels have no split column; give finetune.py's"
+    )
+    test_fraction: Fraction = Field(
+        0.2,
+        description="share of patients never asked, where the labels have no split column; with finetune.py's "
+        "data.val_fraction, data.test_fraction and data.split_seed these are its test",
+    )
+    split_seed: int = Field(0, ge=0, description="seed of that split")
 
 
 class TrackingConfig(Config):
@@ -269,6 +293,7 @@ class PretrainConfig(RunConfig):
     decoder: DecoderConfig = DecoderConfig()
     target: TargetConfig = TargetConfig()
     watch: WatchConfig = WatchConfig()
+    probe: ProbeConfig = ProbeConfig()
 
 
 class FinetuneConfig(RunConfig):

@@ -16,6 +16,7 @@ from mim.stages.common import (
 )
 from mim.stages.pretrain_films import choose_films, make_dataset
 from mim.stages.pretrain_model import build_task
+from mim.stages.pretrain_probe import check_probe
 from mim.stages.pretrain_watch import Watch
 from mim.training import Plan, make_fabric, on_rank_zero, open_run, train_task
 
@@ -30,6 +31,7 @@ def pretrain(config: PretrainConfig) -> Path:
         MimError: bad settings, data or files, in one line.
         Interrupted: the run was asked to stop and saved itself.
     """
+    check_probe(config)
     task = build_task(config)
     films = open_films(config.data)
     indices = choose_films(config, films)

@@ -2,22 +2,19 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.utils.data import default_collate
+from torch import nn
 
 from mim.config import PretrainConfig
 from mim.data import PreparedDataset
-from mim.data.loader import FilmDataset, to_float
 from mim.errors import MimError
 from mim.evaluation import loss_picture
 from mim.models import baseline_losses
 from mim.stages.common import logger, writing
-from mim.stages.pretrain_films import make_dataset
+from mim.stages.pretrain_films import batches_of, make_dataset
 from mim.stages.pretrain_pictures import ReconstructionPictures
+from mim.stages.pretrain_probe import EncoderProbe
 from mim.tasks import MaskedImageModel
 from mim.training import Looks, Plan, RunFolder, log_spaced
 
@@ -35,6 +32,9 @@ class Watch:
         indices: which of them are trained on.
         folder: the run's.
         plan: its length.
+
+    Raises:
+        MimError: labels are to be probed and cannot be used.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Watch:
         chosen = indices[: config.watch.baseline_films]
         self.training = make_dataset(config, task, films, chosen, training=True) if chosen else None
         self.pictures = ReconstructionPictures(config, task, films, indices, folder)
+        self.probe = EncoderProbe(config, task, films, indices)
         self.looks = Looks(frozenset(log_spaced(plan.total_steps, config.watch.looks)), self.look)
         self.baselines: dict[str, float] | None = None
 
@@ -59,7 +60,7 @@ class Watch:
         """Draws the pictures and gives the figures of a step."""
         assert isinstance(module, MaskedImageModel)
         self.pictures.draw(step, module)
-        figures = self._find_baselines(module)
+        figures = self._find_baselines(module) | self.probe.measure(module)
         self._draw_loss(step)
         return figures
 
@@ -97,15 +98,6 @@ def judge(last: list[float], baselines: dict[str, float]) -> None:
             "training.batch_size), try another optimizer.lr, or lower masking.ratio until the first plateau of the "
             "loss is left; look at pictures/loss.png"
         )
-
-
-def batches_of(dataset: FilmDataset, batch_size: int, device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Gives the films of a dataset once, as of epoch 0, on a device; images are floats."""
-    for start in range(0, len(dataset), batch_size):
-        batch = default_collate([dataset[0, place] for place in range(start, min(start + batch_size, len(dataset)))])
-        yield {
-            name: to_float(value.to(device)) if name == "image" else value.to(device) for name, value in batch.items()
-        }
 
 
 def read_losses(path: Path) -> tuple[list[int], list[float]]:
