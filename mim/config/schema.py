@@ -220,6 +220,9 @@ class TrainingConfig(Config):
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="float32, or bfloat16 where it is safe")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
     workers: int = Field(2, ge=0, description="processes that read and augment, a rank")
+    max_skipped: int = Field(
+        3, ge=0, description="steps in a row that may be skipped because loss or gradient is not finite; one more stops"
+    )
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="how many of the newest are kept")
 

@@ -1,12 +1,13 @@
 """Pictures of what a model under pretraining rebuilds."""
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from mim.config import PretrainConfig
 from mim.data import PreparedDataset
 from mim.evaluation import Reconstruction, reconstruction_picture
-from mim.stages.common import writing
+from mim.stages.common import logger, writing
 from mim.stages.pretrain_films import make_dataset
 from mim.tasks import MaskedImageModel
 from mim.training import RunFolder
@@ -45,6 +46,9 @@ class ReconstructionPictures:
             return
         rebuilt = reconstruct(module, self.batch)
         if not rebuilt:
+            return
+        if not all(np.isfinite(row.rebuilt).all() for row in rebuilt):
+            logger.warning("no picture of step %d: what the model rebuilds is not finite", step)
             return
         sheet = reconstruction_picture(rebuilt)
         path = self.folder / f"step-{step:08d}.png"

@@ -16,6 +16,7 @@ from mim.errors import Interrupted, MimError
 from mim.training.checkpoint import CheckpointStore, TrainingState, check_fingerprint
 from mim.training.distributed import on_rank_zero
 from mim.training.looks import Looks
+from mim.training.nonfinite import BadStep, save_batches, save_model
 from mim.training.optimizer import build_average, build_optimizer, learning_rate, set_learning_rate
 from mim.training.plan import Plan
 from mim.training.progress import Progress
@@ -40,6 +41,7 @@ class Outcome:
         data_wait: share of that time in which the loop waited for batches.
         figures: those that were taken last: at the end of an epoch, or by a look.
         best: the best value of the figure that is watched, if one is, and its step.
+        skipped_steps: those of the steps that changed no weight, because loss or gradient was not finite.
     """
 
     steps: int
@@ -48,6 +50,7 @@ class Outcome:
     data_wait: float
     figures: dict[str, float]
     best: Best | None
+    skipped_steps: int
 
 
 def train_task(
@@ -94,7 +97,8 @@ def train_task(
         What the run came to.
 
     Raises:
-        MimError: the loss is not finite, a file cannot be written, or the folder holds another run.
+        MimError: the loss or the gradient is not finite in more steps in a row than `training.max_skipped`, a file
+            cannot be written, or the folder holds another run.
         Interrupted: the run was asked to stop, and its checkpoint was written.
     """
     plan = Plan.from_config(config.training, steps_per_epoch)
@@ -166,7 +170,8 @@ class _Run:
                     self.save()
             state.best = on_rank_zero(self.fabric, self.export)
         seconds = max(seconds, 1e-9)
-        return Outcome(state.step, state.seconds, images / seconds, waited / seconds, state.figures, state.best)
+        rate, waiting = images / seconds, waited / seconds
+        return Outcome(state.step, state.seconds, rate, waiting, state.figures, state.best, state.skipped)
 
     def open_tracker(self, stack: ExitStack, metrics_lines: int) -> None:
         """Opens the places where figures go, on the rank that writes them."""
@@ -199,23 +204,46 @@ class _Run:
         tell_progress(state.task, state.step / self.plan.total_steps)
         set_learning_rate(state.optimizer, learning_rate(state.step, self.plan.total_steps, config.optimizer))
         optimizer.zero_grad()
+        buffers = [buffer.clone() for buffer in state.task.buffers()]
         ours = accumulate_gradient(self.fabric, module, stream, config, state.step)
         norm = self.fabric.clip_gradients(
             module, optimizer, max_norm=config.optimizer.clip_norm or math.inf, error_if_nonfinite=False
         )
-        try:
-            result = gather(self.fabric, ours, norm, stop=signals.came)
-        except FloatingPointError as error:
-            precision = "" if config.training.precision == "32-true" else " or give training.precision=32-true"
-            raise MimError(
-                f"{error} at step {state.step + 1}; lower optimizer.lr{precision}; {self.store.describe_newest()}"
-            ) from error
+        result = gather(self.fabric, ours, norm, stop=signals.came)
+        if result.problem is not None:
+            for buffer, before in zip(state.task.buffers(), buffers, strict=True):  # statistics of batch norm
+                buffer.copy_(before)
+            self.skip(result.problem, ours.batches)
+            return result
         optimizer.step()
         state.step += 1
+        state.skipped_in_a_row = 0
         tell_step(state.task)
         if state.average is not None:
             state.average.update(state.task, step=state.step)
         return result
+
+    def skip(self, problem: str, batches: list[dict[str, Tensor]]) -> None:
+        """Counts a step that changes nothing; stops the run, and keeps what the step met, where there are too many."""
+        state, training = self.state, self.config.training
+        state.step += 1
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        if state.skipped_in_a_row <= training.max_skipped:
+            logger.warning("%s at step %d: the step is skipped", problem, state.step)
+            return
+        rank, path = self.fabric.global_rank, self.folder.path
+        seeds = [derive_seed(self.config.seed, state.step - 1, place, rank) for place in range(len(batches))]
+        bad = BadStep(state.step, problem, state.skipped_in_a_row, seeds, training.precision, self.plan.total_steps)
+        save_batches(path, rank, batches, bad)
+        on_rank_zero(self.fabric, lambda: save_model(path, state.task))
+        precision = "" if training.precision == "32-true" else " or give training.precision=32-true"
+        earlier = f" and so it was in the {training.max_skipped} steps before" if training.max_skipped else ""
+        raise MimError(
+            f"{problem} at step {state.step}{earlier} (training.max_skipped={training.max_skipped}); lower "
+            f"optimizer.lr{precision}; {self.store.describe_newest()}; where it began: "
+            f"python -m mim.stages.replay {path}"
+        )
 
     def log(self, result: StepResult, timings: Mapping[str, float]) -> None:
         """Writes the figures of the step that was done."""
@@ -223,6 +251,8 @@ class _Run:
             return
         step = self.state.step
         figures = {f"train/{name}": value for name, value in result.figures.items()}
+        if result.problem is not None:
+            figures["train/skipped_steps"] = self.state.skipped
         figures["train/learning_rate"] = learning_rate(step - 1, self.plan.total_steps, self.config.optimizer)
         self.tracker.write(step, self.plan.epoch(step), figures, timings)
 
