@@ -141,6 +141,8 @@ class _Run:
         state, plan = self.state, self.plan
         metrics_lines = self.resume()
         on_rank_zero(self.fabric, on_begin)
+        if self.config.training.compile:
+            state.task.compile()  # in place, so that no key of its state changes
         module, optimizer = self.fabric.setup(state.task, state.optimizer)
         self.began = time.monotonic() - state.seconds
         images, seconds, waited = 0, 0.0, 0.0
