@@ -285,9 +285,51 @@ class TrainingConfig(Config):
     accumulate: int = Field(1, ge=1, description="batches a rank adds up before a step")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="float32, or bfloat16 where it is safe")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
+    compile: bool = Field(
+        False, description="compile the task's forward pass by torch.compile: minutes at the start, then faster steps"
+    )
     workers: int = Field(2, ge=0, description="processes that read and augment, a rank")
+    max_skipped: int = Field(
+        3, ge=0, description="steps in a row that may be skipped because loss or gradient is not finite; one more stops"
+    )
     checkpoint_every: int = Field(200, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1, description="how many of the newest are kept")
+
+
+class WatchConfig(Config):
+    """What is looked at during pretraining, to see that it learns. No weight depends on it."""
+
+    looks: int = Field(
+        12, ge=0, description="times to look, spaced evenly in log steps, the last at the end; 0 = never look"
+    )
+    pictures: int = Field(4, ge=0, description="films to draw each time: input, visible, rebuilt; 0 = draw no sheet")
+    baseline_films: int = Field(
+        64, ge=0, description="films on which the loss of the mean and of an interpolation are found; 0 = find none"
+    )
+    rankme_films: int = Field(
+        512, ge=0, description="films whose embeddings' effective rank (RankMe) is taken each time; 0 = take none"
+    )
+
+
+class ProbeConfig(Config):
+    """Labelled films that the encoder is tried on whenever pretraining is looked at. It learns nothing from them."""
+
+    labels: str | None = Field(
+        None, description="CSV of labels, relative to probe.path: image, label columns; null = there are no labels"
+    )
+    target: str | None = Field(None, description="label column")
+    path: str | None = Field(None, description="folder of the labelled films, or prepared dataset; null = data.path")
+    neighbours: int = Field(20, ge=1, description="films that vote in the nearest-neighbour probe")
+    limit: int | None = Field(2000, ge=1, description="learn from at most this many films, whole patients; null = all")
+    val_fraction: Fraction = Field(
+        0.2, description="share of patients to ask, where the labels have no split column; give finetune.py's"
+    )
+    test_fraction: Fraction = Field(
+        0.2,
+        description="share of patients never asked, where the labels have no split column; with finetune.py's "
+        "data.val_fraction, data.test_fraction and data.split_seed these are its test",
+    )
+    split_seed: int = Field(0, ge=0, description="seed of that split")
 
 
 class TrackingConfig(Config):
@@ -322,7 +364,8 @@ class PretrainConfig(RunConfig):
     masking: MaskingConfig = MaskingConfig()
     decoder: DecoderConfig = DecoderConfig()
     target: TargetConfig = TargetConfig()
-    picture_every: int = Field(10, ge=1, description="epochs between pictures of reconstructions")
+    watch: WatchConfig = WatchConfig()
+    probe: ProbeConfig = ProbeConfig()
 
 
 class FinetuneConfig(RunConfig):

@@ -3,9 +3,11 @@
 from mim.evaluation.comparison import Difference, difference_over_seeds, paired_difference
 from mim.evaluation.figures import Confusion, Figure, SplitMetrics
 from mim.evaluation.header import Header
+from mim.evaluation.loss_plot import loss_picture
 from mim.evaluation.metrics import Metrics, evaluate_predictions
 from mim.evaluation.pictures import Case, Reconstruction, film_picture, mask_picture, reconstruction_picture
 from mim.evaluation.predictions import Predictions
+from mim.evaluation.probe import linear_probe, nearest_neighbours, rankme
 from mim.evaluation.report import write_report
 from mim.evaluation.threshold import Threshold, choose_threshold, choose_worst
 
@@ -25,8 +27,12 @@ __all__ = [
     "difference_over_seeds",
     "evaluate_predictions",
     "film_picture",
+    "linear_probe",
+    "loss_picture",
     "mask_picture",
+    "nearest_neighbours",
     "paired_difference",
+    "rankme",
     "reconstruction_picture",
     "write_report",
 ]

@@ -1,5 +1,6 @@
 """What is done with the visible cells: encoders, decoders, targets, heads, weights."""
 
+from mim.models.baselines import baseline_losses
 from mim.models.create import create_encoder
 from mim.models.decoders import create_decoder
 from mim.models.encoder import Encoder, EncoderSpec
@@ -16,6 +17,7 @@ __all__ = [
     "Features",
     "MaskedImageModel",
     "Prediction",
+    "baseline_losses",
     "build_encoder",
     "create_decoder",
     "create_encoder",

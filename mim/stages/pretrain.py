@@ -16,7 +16,8 @@ from mim.stages.common import (
 )
 from mim.stages.pretrain_films import choose_films, make_dataset
 from mim.stages.pretrain_model import build_task
-from mim.stages.pretrain_pictures import ReconstructionPictures
+from mim.stages.pretrain_probe import check_probe
+from mim.stages.pretrain_watch import Watch
 from mim.training import Plan, make_fabric, on_rank_zero, open_run, train_task
 
 
@@ -30,6 +31,7 @@ def pretrain(config: PretrainConfig) -> Path:
         MimError: bad settings, data or files, in one line.
         Interrupted: the run was asked to stop and saved itself.
     """
+    check_probe(config)
     task = build_task(config)
     films = open_films(config.data)
     indices = choose_films(config, films)
@@ -58,7 +60,7 @@ def pretrain(config: PretrainConfig) -> Path:
             folder=folder,
             steps_per_epoch=per_epoch,
             fingerprint={"films": content_hash(films, indices)},
-            on_epoch_end=ReconstructionPictures(config, task, films, indices, folder, plan),
+            looks=Watch(config, task, films, indices, folder, plan).looks,
             on_begin=begin,
         )
 

@@ -1,11 +1,16 @@
 """The films that are pretrained on, and what is hidden of each."""
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
 
 from mim.config import PretrainConfig
 from mim.data import PreparedDataset, dataset_salt, derive_seed, excluded_from_pretraining
 from mim.data.augment import evaluation_transform, train_transform
-from mim.data.loader import FilmDataset
+from mim.data.loader import FilmDataset, to_float
 from mim.errors import MimError
 from mim.masking import RandPatchMaskd
 from mim.tasks import MaskedImageModel
@@ -70,3 +75,12 @@ def make_dataset(
         exact=masking.exact,
     )
     return FilmDataset(films, indices, transform, config.seed, transforms=[mask], integers=training)
+
+
+def batches_of(dataset: FilmDataset, batch_size: int, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Gives the films of a dataset once, as of epoch 0, on a device; images are floats."""
+    for start in range(0, len(dataset), batch_size):
+        batch = default_collate([dataset[0, place] for place in range(start, min(start + batch_size, len(dataset)))])
+        yield {
+            name: to_float(value.to(device)) if name == "image" else value.to(device) for name, value in batch.items()
+        }

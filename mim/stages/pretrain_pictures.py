@@ -1,21 +1,30 @@
 """Pictures of what a model under pretraining rebuilds."""
 
-from torch import Tensor, nn
+import numpy as np
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from mim.config import PretrainConfig
 from mim.data import PreparedDataset
 from mim.evaluation import Reconstruction, reconstruction_picture
-from mim.stages.common import writing
+from mim.stages.common import logger, writing
 from mim.stages.pretrain_films import make_dataset
 from mim.tasks import MaskedImageModel
-from mim.training import Plan, RunFolder
+from mim.training import RunFolder
 
 PICTURED_FILMS = 4
 
 
 class ReconstructionPictures:
-    """Draws, every few epochs, what the model makes of some films, always the same under the same masks."""
+    """Draws what the model makes of some films, always the same under the same masks.
+
+    Args:
+        config: `watch.pictures` says how many films; 0 draws nothing.
+        task: what is trained.
+        films: the films.
+        indices: which of them are trained on.
+        folder: the run's.
+    """
 
     def __init__(
         self,
@@ -24,27 +33,27 @@ class ReconstructionPictures:
         films: PreparedDataset,
         indices: list[int],
         folder: RunFolder,
-        plan: Plan,
     ) -> None:
-        self.every = config.picture_every
         self.folder = folder.pictures
-        self.last_step = plan.total_steps
-        dataset = make_dataset(config, task, films, indices[:PICTURED_FILMS], training=False)
-        self.batch: dict[str, Tensor] = default_collate([dataset[0, place] for place in range(len(dataset))])
+        self.batch: dict[str, Tensor] | None = None
+        if chosen := indices[: config.watch.pictures]:
+            dataset = make_dataset(config, task, films, chosen, training=False)
+            self.batch = default_collate([dataset[0, place] for place in range(len(dataset))])
 
-    def __call__(self, step: int, epoch: int, module: nn.Module) -> dict[str, float]:
-        """Draws a sheet if it is time for one; gives no figures."""
-        if epoch % self.every and step != self.last_step:
-            return {}
-        assert isinstance(module, MaskedImageModel)
+    def draw(self, step: int, module: MaskedImageModel) -> None:
+        """Draws the sheet of a step, if there is something to draw."""
+        if self.batch is None:
+            return
         rebuilt = reconstruct(module, self.batch)
         if not rebuilt:
-            return {}
+            return
+        if not all(np.isfinite(row.rebuilt).all() for row in rebuilt):
+            logger.warning("no picture of step %d: what the model rebuilds is not finite", step)
+            return
         sheet = reconstruction_picture(rebuilt)
-        path = self.folder / f"epoch-{epoch:05d}.png"
+        path = self.folder / f"step-{step:08d}.png"
         with writing(path):
             path.write_bytes(sheet)
-        return {}
 
 
 def reconstruct(task: MaskedImageModel, batch: dict[str, Tensor]) -> list[Reconstruction]:

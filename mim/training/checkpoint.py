@@ -17,7 +17,7 @@ from mim.errors import MimError
 from mim.files import reason, write_atomically
 from mim.training.weights import Best
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ class TrainingState:
         validated: last step after which figures were taken.
         figures: those figures.
         best: the best value of the one that is watched, if one is.
+        skipped: steps in which nothing was learnt, because loss or gradient was not finite.
+        skipped_in_a_row: those of them since the last step that was done.
     """
 
     task: nn.Module
@@ -46,6 +48,8 @@ class TrainingState:
     validated: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     best: Best | None = None
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
     @property
     def exported(self) -> nn.Module:
@@ -63,6 +67,8 @@ class TrainingState:
             "validated": self.validated,
             "figures": dict(self.figures),
             "best": None if self.best is None else asdict(self.best),
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -76,6 +82,8 @@ class TrainingState:
         self.validated = state["validated"]
         self.figures = state["figures"]
         self.best = None if state["best"] is None else Best(**state["best"])
+        self.skipped = state["skipped"]
+        self.skipped_in_a_row = state["skipped_in_a_row"]
 
 
 class CheckpointStore:

@@ -15,6 +15,8 @@ from mim.config import RunConfig
 from mim.errors import Interrupted, MimError
 from mim.training.checkpoint import CheckpointStore, TrainingState, check_fingerprint
 from mim.training.distributed import on_rank_zero
+from mim.training.looks import Looks
+from mim.training.nonfinite import BadStep, save_batches, save_model
 from mim.training.optimizer import build_average, build_optimizer, learning_rate, set_learning_rate
 from mim.training.plan import Plan
 from mim.training.progress import Progress
@@ -37,8 +39,9 @@ class Outcome:
         seconds: time they took, over all starts.
         images_per_second: images that all ranks took in a second of training, since the last start.
         data_wait: share of that time in which the loop waited for batches.
-        figures: those of the end of the last epoch.
+        figures: those that were taken last: at the end of an epoch, or by a look.
         best: the best value of the figure that is watched, if one is, and its step.
+        skipped_steps: those of the steps that changed no weight, because loss or gradient was not finite.
     """
 
     steps: int
@@ -47,6 +50,7 @@ class Outcome:
     data_wait: float
     figures: dict[str, float]
     best: Best | None
+    skipped_steps: int
 
 
 def train_task(
@@ -60,6 +64,7 @@ def train_task(
     fingerprint: Mapping[str, str],
     on_epoch_end: EpochEnd | None = None,
     monitor: Monitor | None = None,
+    looks: Looks | None = None,
     on_begin: Callable[[], object] | None = None,
 ) -> Outcome:
     """Trains a task to its end, from the newest checkpoint of its folder if there is one.
@@ -84,6 +89,7 @@ def train_task(
             (from 1) and the module whose weights count, in eval mode and without gradients. It gives figures to log.
             It must not talk to the other ranks, which wait for it.
         monitor: the one of these figures that says which weights are the best.
+        looks: what to look at, after which steps; no step comes out otherwise for it.
         on_begin: called on rank 0 before the first step, once it is sure that the folder holds no run of other films:
             the place to write down what the run is on.
 
@@ -91,13 +97,14 @@ def train_task(
         What the run came to.
 
     Raises:
-        MimError: the loss is not finite, a file cannot be written, or the folder holds another run.
+        MimError: the loss or the gradient is not finite in more steps in a row than `training.max_skipped`, a file
+            cannot be written, or the folder holds another run.
         Interrupted: the run was asked to stop, and its checkpoint was written.
     """
     plan = Plan.from_config(config.training, steps_per_epoch)
     task = fabric.to_device(task)
     state = TrainingState(task, build_optimizer(task, config.optimizer), build_average(task, config.optimizer))
-    run = _Run(fabric, config, folder, plan, state, dict(fingerprint), on_epoch_end, monitor)
+    run = _Run(fabric, config, folder, plan, state, dict(fingerprint), on_epoch_end, monitor, looks)
     return run.train(batches, on_begin or (lambda: None))
 
 
@@ -114,6 +121,7 @@ class _Run:
         fingerprint: dict[str, Any],
         on_epoch_end: EpochEnd | None,
         monitor: Monitor | None,
+        looks: Looks | None,
     ) -> None:
         self.fabric = fabric
         self.config = config
@@ -123,6 +131,7 @@ class _Run:
         self.fingerprint = fingerprint | {"steps": plan.total_steps, "steps per epoch": plan.steps_per_epoch}
         self.on_epoch_end = on_epoch_end
         self.monitor = monitor
+        self.looks = looks or Looks(frozenset(), lambda *_: {})
         self.store = CheckpointStore(folder.checkpoints, config.training.keep_checkpoints)
         self.tracker: Tracker | None = None
         self.began = time.monotonic()
@@ -132,6 +141,8 @@ class _Run:
         state, plan = self.state, self.plan
         metrics_lines = self.resume()
         on_rank_zero(self.fabric, on_begin)
+        if self.config.training.compile:
+            state.task.compile()  # in place, so that no key of its state changes
         module, optimizer = self.fabric.setup(state.task, state.optimizer)
         self.began = time.monotonic() - state.seconds
         images, seconds, waited = 0, 0.0, 0.0
@@ -139,8 +150,8 @@ class _Run:
             signals = stack.enter_context(StopSignals())
             on_rank_zero(self.fabric, lambda: self.open_tracker(stack, metrics_lines))
             progress = stack.enter_context(Progress(plan.total_steps, state.step, shown=self.fabric.is_global_zero))
-            if plan.ends_epoch(state.step) and state.validated < state.step:
-                self.end_epoch()
+            if self.is_measured(state.step) and state.validated < state.step:
+                self.measure()
                 self.save()
             stream = stack.enter_context(closing(draw_batches(batches, state.step)))
             module.train()
@@ -155,13 +166,14 @@ class _Run:
                 if result.stop:
                     self.save()
                     raise Interrupted(state.step)
-                if plan.ends_epoch(state.step):
-                    self.end_epoch()
+                if self.is_measured(state.step):
+                    self.measure()
                 if state.step % self.config.training.checkpoint_every == 0 or state.step == plan.total_steps:
                     self.save()
             state.best = on_rank_zero(self.fabric, self.export)
         seconds = max(seconds, 1e-9)
-        return Outcome(state.step, state.seconds, images / seconds, waited / seconds, state.figures, state.best)
+        rate, waiting = images / seconds, waited / seconds
+        return Outcome(state.step, state.seconds, rate, waiting, state.figures, state.best, state.skipped)
 
     def open_tracker(self, stack: ExitStack, metrics_lines: int) -> None:
         """Opens the places where figures go, on the rank that writes them."""
@@ -194,23 +206,46 @@ class _Run:
         tell_progress(state.task, state.step / self.plan.total_steps)
         set_learning_rate(state.optimizer, learning_rate(state.step, self.plan.total_steps, config.optimizer))
         optimizer.zero_grad()
+        buffers = [buffer.clone() for buffer in state.task.buffers()]
         ours = accumulate_gradient(self.fabric, module, stream, config, state.step)
         norm = self.fabric.clip_gradients(
             module, optimizer, max_norm=config.optimizer.clip_norm or math.inf, error_if_nonfinite=False
         )
-        try:
-            result = gather(self.fabric, ours, norm, stop=signals.came)
-        except FloatingPointError as error:
-            precision = "" if config.training.precision == "32-true" else " or give training.precision=32-true"
-            raise MimError(
-                f"{error} at step {state.step + 1}; lower optimizer.lr{precision}; {self.store.describe_newest()}"
-            ) from error
+        result = gather(self.fabric, ours, norm, stop=signals.came)
+        if result.problem is not None:
+            for buffer, before in zip(state.task.buffers(), buffers, strict=True):  # statistics of batch norm
+                buffer.copy_(before)
+            self.skip(result.problem, ours.batches)
+            return result
         optimizer.step()
         state.step += 1
+        state.skipped_in_a_row = 0
         tell_step(state.task)
         if state.average is not None:
             state.average.update(state.task, step=state.step)
         return result
+
+    def skip(self, problem: str, batches: list[dict[str, Tensor]]) -> None:
+        """Counts a step that changes nothing; stops the run, and keeps what the step met, where there are too many."""
+        state, training = self.state, self.config.training
+        state.step += 1
+        state.skipped += 1
+        state.skipped_in_a_row += 1
+        if state.skipped_in_a_row <= training.max_skipped:
+            logger.warning("%s at step %d: the step is skipped", problem, state.step)
+            return
+        rank, path = self.fabric.global_rank, self.folder.path
+        seeds = [derive_seed(self.config.seed, state.step - 1, place, rank) for place in range(len(batches))]
+        bad = BadStep(state.step, problem, state.skipped_in_a_row, seeds, training.precision, self.plan.total_steps)
+        save_batches(path, rank, batches, bad)
+        on_rank_zero(self.fabric, lambda: save_model(path, state.task))
+        precision = "" if training.precision == "32-true" else " or give training.precision=32-true"
+        earlier = f" and so it was in the {training.max_skipped} steps before" if training.max_skipped else ""
+        raise MimError(
+            f"{problem} at step {state.step}{earlier} (training.max_skipped={training.max_skipped}); lower "
+            f"optimizer.lr{precision}; {self.store.describe_newest()}; where it began: "
+            f"python -m mim.stages.replay {path}"
+        )
 
     def log(self, result: StepResult, timings: Mapping[str, float]) -> None:
         """Writes the figures of the step that was done."""
@@ -218,26 +253,37 @@ class _Run:
             return
         step = self.state.step
         figures = {f"train/{name}": value for name, value in result.figures.items()}
+        if result.problem is not None:
+            figures["train/skipped_steps"] = self.state.skipped
         figures["train/learning_rate"] = learning_rate(step - 1, self.plan.total_steps, self.config.optimizer)
         self.tracker.write(step, self.plan.epoch(step), figures, timings)
 
-    def end_epoch(self) -> None:
+    def is_measured(self, step: int) -> bool:
+        """Whether figures are taken after a step: at the end of an epoch, or where the run is looked at."""
+        return (self.on_epoch_end is not None and self.plan.ends_epoch(step)) or step in self.looks.steps
+
+    def measure(self) -> None:
         """Takes figures on rank 0, and keeps the weights if they are the best so far."""
         self.state.figures = on_rank_zero(self.fabric, self.take_figures)
         self.state.validated = self.state.step
 
     def take_figures(self) -> dict[str, float]:
         """Asks the caller for figures, writes them down and keeps the best weights."""
-        if self.on_epoch_end is None or self.tracker is None:
+        if self.tracker is None:
             return {}
         step, epoch, module = self.state.step, self.plan.epoch(self.state.step), self.state.exported
         tell_progress(module, step / self.plan.total_steps)
-        seed = derive_seed(self.config.seed, step, -1, 0)
-        figures = validate(self.fabric, module, self.on_epoch_end, step=step, epoch=epoch, seed=seed)
+        figures: dict[str, float] = {}
+        if step in self.looks.steps:
+            seed = derive_seed(self.config.seed, step, -2, 0)
+            figures |= validate(self.fabric, module, self.looks.look, step=step, epoch=epoch, seed=seed)
+        if self.on_epoch_end is not None and self.plan.ends_epoch(step):
+            seed = derive_seed(self.config.seed, step, -1, 0)
+            figures |= validate(self.fabric, module, self.on_epoch_end, step=step, epoch=epoch, seed=seed)
+            if self.monitor is not None:
+                self.keep_best(figures, self.monitor)
         if figures:
             self.tracker.write(step, epoch, figures)
-        if self.monitor is not None:
-            self.keep_best(figures, self.monitor)
         return figures
 
     def keep_best(self, figures: Mapping[str, float], monitor: Monitor) -> None:

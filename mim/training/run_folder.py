@@ -23,6 +23,7 @@ _FREE = (
     "training.accelerator",
     "training.checkpoint_every",
     "training.keep_checkpoints",
+    "training.max_skipped",
     "training.workers",
 )
 
@@ -55,7 +56,8 @@ class RunFolder:
 
         Args:
             config_text: the whole configuration, as YAML; it is written if the folder is new. In a folder that was
-                begun it may differ in what changes no weight: workers, accelerator, checkpoints, tracking, output.
+                begun it may differ in what changes no weight: workers, accelerator, checkpoints, tracking, output, and
+                when to give up.
 
         Raises:
             MimError: another process writes to the folder; it was begun with another configuration; it has other

@@ -26,12 +26,14 @@ class StepResult:
         images: images that were met.
         waited: seconds in which the loop waited for batches, mean over the ranks.
         stop: whether any rank was asked to stop.
+        problem: what is not finite, the loss or the gradient; None where both are.
     """
 
     figures: dict[str, float]
     images: int
     waited: float
     stop: bool
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class Accumulated:
         means: mean over the batches of every scalar that the task gives.
         images: number of images.
         waited: seconds in which the loop waited for the batches; without workers that is the time of loading them.
+        batches: what was met.
     """
 
     means: dict[str, Tensor]
     images: int
     waited: float
+    batches: list[dict[str, Tensor]]
 
 
 def derive_seed(seed: int, step: int, batch: int, rank: int) -> int:
@@ -55,7 +59,7 @@ def derive_seed(seed: int, step: int, batch: int, rank: int) -> int:
     Args:
         seed: the run's.
         step: steps done.
-        batch: which of the accumulated batches; -1 for validation.
+        batch: which of the accumulated batches; -1 for validation, -2 for a look.
         rank: the rank.
 
     Returns:
@@ -97,12 +101,14 @@ def accumulate_gradient(
     accumulate = config.training.accumulate
     means: dict[str, Tensor] = {}
     images, waited = 0, 0.0
+    met: list[dict[str, Tensor]] = []
     for batch_number in range(accumulate):
         began = time.monotonic()
         batch = next(batches)
         waited += time.monotonic() - began
         images += len(next(iter(batch.values())))
         batch = fabric.to_device(batch)
+        met.append(batch)
         torch.manual_seed(derive_seed(config.seed, step, batch_number, fabric.global_rank))
         with fabric.no_backward_sync(module, enabled=batch_number < accumulate - 1):
             output: dict[str, Tensor] = module(batch)
@@ -111,7 +117,7 @@ def accumulate_gradient(
             if value.ndim == 0:
                 mean = value.detach().float() / accumulate
                 means[name] = means[name] + mean if name in means else mean
-    return Accumulated(means, images, waited)
+    return Accumulated(means, images, waited, met)
 
 
 def gather(fabric: Fabric, step: Accumulated, gradient_norm: Tensor, *, stop: bool) -> StepResult:
@@ -122,16 +128,15 @@ def gather(fabric: Fabric, step: Accumulated, gradient_norm: Tensor, *, stop: bo
         step: what this rank has; its scalars go by the same names on all ranks.
         gradient_norm: norm of the gradient before clipping, the same on all ranks.
         stop: whether this rank was asked to stop.
-
-    Raises:
-        FloatingPointError: the loss or the gradient is not finite; on all ranks.
     """
     ours = torch.tensor([float(step.images), step.waited, float(stop)], device=gradient_norm.device)
     reduced = fabric.all_reduce(torch.stack([*step.means.values(), gradient_norm.float(), *ours]), reduce_op="mean")
     *values, norm, images_per_rank, waited, stopped = reduced.tolist()
     figures = dict(zip(step.means, values, strict=True))
-    for name, value in (("loss", figures["loss"]), ("gradient", norm)):
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the {name} is {value}")
+    not_finite = (
+        f"the {name} is {value}"
+        for name, value in (("loss", figures["loss"]), ("gradient", norm))
+        if not math.isfinite(value)
+    )
     images = round(images_per_rank * fabric.world_size)
-    return StepResult({**figures, "gradient_norm": norm}, images, waited, stopped > 0)
+    return StepResult({**figures, "gradient_norm": norm}, images, waited, stopped > 0, next(not_finite, None))

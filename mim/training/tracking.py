@@ -15,7 +15,7 @@ from mim.training.tensorboard_file import EventFile
 from mim.training.wandb_run import WandbRun
 
 # Blocks of the configuration that hold paths of the user's: they stay on the machine.
-_PRIVATE = {"data", "init", "output", "tracking"}
+_PRIVATE = {"data", "init", "output", "probe", "tracking"}
 
 
 logger = logging.getLogger(__name__)

@@ -47,7 +47,7 @@ def test_a_full_disk_at_checkpoint_time(
     tmp_path: Path,
 ) -> None:
     checkpoint = max(path.stat().st_size for path in (pretrained / "checkpoints").glob("*.pt"))
-    steps = ("training.max_steps=6", "training.checkpoint_every=3", "picture_every=1000")
+    steps = ("training.max_steps=6", "training.checkpoint_every=3", "watch.looks=0")
     settings = (*unlabelled, *steps, f"output={small_disk / 'run'}")
     error = call_with_room(int(checkpoint * checkpoints_that_fit), small_disk, "train", *settings).error()
     assert f"{small_disk / 'run' / 'checkpoints'}" in error
@@ -63,7 +63,7 @@ def test_a_full_disk_at_checkpoint_time(
 
 @pytest.mark.parametrize("room", [0, 8192, 65536])
 def test_a_full_disk_before_the_first_checkpoint(room: int, unlabelled: tuple[str, ...], small_disk: Path) -> None:
-    settings = (*unlabelled, "picture_every=1", f"output={small_disk / 'run'}")
+    settings = (*unlabelled, "watch.looks=12", f"output={small_disk / 'run'}")
     error = call_with_room(room, small_disk, "train", *settings, "tracking.tensorboard=true").error()
     assert "could not be written, the disk is full" in error or "cannot be written, the disk is full" in error
     succeed("train", *settings)

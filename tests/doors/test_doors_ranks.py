@@ -16,7 +16,7 @@ def torchrun(script: Path, *arguments: object) -> subprocess.CompletedProcess[st
 
 
 def test_two_ranks_train_as_one_with_twice_the_batch(unlabelled: tuple[str, ...], tmp_path: Path) -> None:
-    settings = (*unlabelled, f"training.max_steps={STEPS}", "picture_every=1")
+    settings = (*unlabelled, f"training.max_steps={STEPS}", "watch.looks=12")
     done = torchrun(ROOT / "train.py", *settings, "training.batch_size=3", f"output={tmp_path / 'two'}")
     assert done.returncode == 0, done.stderr
     succeed("train", *settings, "training.batch_size=6", f"output={tmp_path / 'one'}")

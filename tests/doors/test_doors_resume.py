@@ -27,8 +27,8 @@ def test_pretraining_that_was_killed_and_stopped_gives_the_same_losses(
     unlabelled: tuple[str, ...], tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    settings = (*unlabelled, *LONG, "picture_every=1000", "training.workers=1", "tracking.tensorboard=true")
-    succeed("train", *unlabelled, *LONG, "picture_every=1000", f"output={whole}")
+    settings = (*unlabelled, *LONG, "training.workers=1", "tracking.tensorboard=true")
+    succeed("train", *unlabelled, *LONG, f"output={whole}")
 
     with interrupted("train", broken, *settings, by=signal.SIGKILL, lines=7) as (status, _):
         assert status == -signal.SIGKILL

@@ -136,3 +136,22 @@ def test_average_follows_the_weights_and_then_lags() -> None:
     assert met[0] == 1
     assert met[-1] == pytest.approx(39 - 1, abs=0.01)  # a decay of one half lags by one step
     assert all(math.isfinite(value) for value in met)
+
+
+def test_a_step_is_that_of_the_formula() -> None:
+    """Loshchilov and Hutter, Decoupled Weight Decay Regularization, 2019, in float64."""
+    task = TinyTask()
+    config = OptimizerConfig(lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
+    optimizer = build_optimizer(task, config)
+    weight = task.head.weight
+    value, first, second = weight.detach().double(), 0.0, 0.0
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1, 6):
+        weight.grad = torch.randn(weight.shape, generator=generator)
+        gradient = weight.grad.double()
+        first, second = 0.9 * first + 0.1 * gradient, 0.95 * second + 0.05 * gradient**2
+        direction = (first / (1 - 0.9**step)) / ((second / (1 - 0.95**step)).sqrt() + 1e-8)
+        value = value * (1 - 0.01 * 0.1) - 0.01 * direction
+        set_learning_rate(optimizer, config.lr)
+        optimizer.step()
+    assert torch.allclose(weight.double(), value, atol=1e-6)

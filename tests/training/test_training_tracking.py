@@ -77,9 +77,10 @@ def test_wandb_and_tensorboard_stay_inside_and_name_nobody(tmp_path: Path, capfd
 
 
 def test_hyperparameters_name_no_file() -> None:
-    written = hyperparameters(PretrainConfig.model_validate({"data": {"path": "/films"}, "output": "/runs/x"}))
+    paths = {"data": {"path": "/clinic"}, "probe": {"path": "/clinic", "labels": "clinic.csv"}, "output": "/runs/x"}
+    written = hyperparameters(PretrainConfig.model_validate(paths))
     assert written["encoder"]["name"] == "vit_tiny_patch16_224"
-    assert "films" not in json.dumps(written)
+    assert "clinic" not in json.dumps(written)
     assert "/runs" not in json.dumps(written)
 
 

@@ -39,6 +39,7 @@ class LatentTarget(Target):
     """
 
     name = "latent"
+    fixed = False
 
     def __init__(
         self,

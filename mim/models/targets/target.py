@@ -13,10 +13,12 @@ class Target(nn.Module, ABC):
     Attributes:
         name: of the part of the loss, logged as `loss_<name>`.
         size: P, numbers for one cell.
+        fixed: whether it is a function of the image alone, the same during the whole run, as that of a teacher is not.
     """
 
     name: str
     size: int
+    fixed: bool = True
 
     @abstractmethod
     def forward(self, image: Tensor, index: Tensor | None = None) -> Tensor:
