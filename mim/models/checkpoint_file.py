@@ -1,5 +1,6 @@
 """Weights of others as tensors by name. Nothing that a file holds is run."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,22 @@ from mim.errors import MimError
 ENVELOPES = ("model", "module", "state_dict", "model_state")  # under which projects keep the weights in their files
 
 
-class StandIn(dict[Any, Any]):
-    """Takes the place of any object in a file that is no tensor, such as the settings of a run, and does nothing."""
+class AnySettings:
+    """Takes the place of an object in a file that is no tensor, such as the settings of a run, and does nothing."""
 
-    def __new__(cls, *_: Any, **__: Any) -> "StandIn":
-        """Ignores what the object was made of."""
-        return super().__new__(cls)
+    def __new__(cls, *_: Any, **__: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        """Ignores what the object was made of; PyTorch puts what it held into nothing but dictionaries."""
+        return OrderedDict()
+
+
+class AnyFigure:
+    """Takes the place of a number or an array of numpy, whose making ends with a state that is no dictionary."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
-        super().__init__()
+        """Ignores the number."""
 
     def __setstate__(self, state: Any) -> None:
-        """Ignores what the object held."""
+        """Ignores the rest of it."""
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -62,8 +67,9 @@ def _try_reading(path: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except Exception as error:  # a damaged file fails in any way that zip, pickle and PyTorch know
-        problem = str(error).strip().splitlines() or [type(error).__name__]
-        raise MimError(f"{path}: cannot be read as weights ({problem[0].strip()})") from error
+        # PyTorch says what is wrong behind a page of advice
+        said = str(error).rpartition("WeightsUnpickler error:")[2].strip().splitlines() or [type(error).__name__]
+        raise MimError(f"{path}: cannot be read as weights ({said[0].strip()})") from error
 
 
 def _load(path: Path) -> Any:
@@ -71,7 +77,8 @@ def _load(path: Path) -> Any:
         unsafe = get_unsafe_globals_in_checkpoint(str(path))
     except ValueError:  # a file of before PyTorch 1.6, which cannot be searched
         unsafe = ["argparse.Namespace", "yacs.config.CfgNode"]
-    with safe_globals([(StandIn, name) for name in unsafe]):  # type: ignore[list-item]
+    stand_ins = [(AnyFigure if name.startswith("numpy.") else AnySettings, name) for name in unsafe]
+    with safe_globals(stand_ins):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -51,8 +51,16 @@ class LoadReport:
     def __str__(self) -> str:
         parts = [f"{self.loaded} tensors loaded"]
         parts += [f"adapted: {', '.join(self.adapted)}"] if self.adapted else []
-        parts += [f"left out: {', '.join(self.left)}"] if self.left else []
+        parts += [f"left out: {', '.join(_by_part(self.left))}"] if self.left else []
         return "; ".join(parts)
+
+
+def _by_part(names: list[str]) -> list[str]:
+    """Names as they are, but one entry for all that lie in the same part of a network."""
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        parts.setdefault(name.partition(".")[0], []).append(name)
+    return [own[0] if len(own) == 1 else f"{part}.* ({len(own)} tensors)" for part, own in parts.items()]
 
 
 def export_encoder(folder: Path, encoder: Encoder, state: dict[str, Tensor], mean: float, std: float) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from mim.models.decoders.transformer import TransformerDecoder
 from mim.models.masked_image_model import MaskedImageModel
 from mim.models.targets import PixelTarget
 
-NAMES = {  # (width, depth, patch size, heads) of the models that MAE's authors publish
+NAMES = {  # (width, depth, patch size, heads): those that MAE's authors publish, and the two usual smaller ones
+    (192, 12, 16, 3): "vit_tiny_patch16_224",
+    (384, 12, 16, 6): "vit_small_patch16_224",
     (768, 12, 16, 12): "vit_base_patch16_224",
     (1024, 24, 16, 16): "vit_large_patch16_224",
     (1280, 32, 14, 16): "vit_huge_patch14_224",
@@ -96,8 +99,8 @@ def load_mae_checkpoint(
     if (positions := state.get("decoder_pos_embed")) is not None:
         if positions.shape != decoder.positions.shape:
             raise MimError(
-                f"{path}: decoder_pos_embed is {tuple(positions.shape)}, and {tuple(decoder.positions.shape)} would fit "
-                "the rest"
+                f"{path}: decoder_pos_embed is {tuple(positions.shape)}, and {tuple(decoder.positions.shape)} would "
+                "fit the rest"
             )
         decoder.positions.copy_(positions)
     return MaskedImageModel(encoder, decoder, [(target, 1.0)])
@@ -143,8 +146,8 @@ def _count_blocks(state: dict[str, Tensor], part: str) -> int:
     return len({name.split(".")[1] for name in state if name.startswith(f"{part}.")})
 
 
-def _other_sizes(sizes: _Sizes, heads: int) -> dict[str, int | float]:
-    """What must be said to timm of a network that MAE's authors did not publish."""
+def _other_sizes(sizes: _Sizes, heads: int) -> dict[str, Any]:
+    """What must be said to timm of a network that has no name of its own."""
     if (sizes.width, sizes.depth, sizes.patch, heads) in NAMES and sizes.mlp_ratio == 4:
         return {}
     return {

@@ -1,8 +1,11 @@
 import argparse
+import os
+import subprocess
 from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from mae_reference import random_state, reference_loss
 from safetensors.torch import save_file
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from mim.errors import MimError
 from mim.masking.patterns import random_visible_batch
 from mim.models import load_mae_checkpoint
+from mim.models.mae_checkpoint import NAMES
 from mim.models.targets import normalize_cells, patchify
 
 SIZES = [
@@ -92,10 +96,22 @@ def test_files_of_other_forms_give_the_same(tmp_path, form):
     assert torch.equal(load_mae_checkpoint(path, decoder_heads=4)(batch)["loss"], first(batch)["loss"])
 
 
-def test_a_published_size_gets_its_name(tmp_path):
-    state = random_state(width=768, depth=12, patch=16, rows=2, decoder_depth=1)
+@pytest.mark.parametrize(("sizes", "name"), NAMES.items())
+def test_timm_knows_the_named_sizes_by_these_names(sizes, name):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    assert (
+        model.embed_dim,
+        len(model.blocks),
+        model.patch_embed.patch_size[0],
+        model.blocks[0].attn.num_heads,
+    ) == sizes
+
+
+def test_a_usual_size_gets_its_name(tmp_path):
+    state = random_state(width=192, depth=12, patch=16, rows=2, decoder_depth=1)
     model = load_mae_checkpoint(saved(tmp_path, state))
-    assert model.encoder.spec.name == "vit_base_patch16_224"
+    assert model.encoder.spec.name == "vit_tiny_patch16_224"
     assert model.encoder.spec.timm_args == {}
     assert model.encoder.spec.image_size == (32, 32)
     assert (model.mean, model.std) == (0, 1)
@@ -279,25 +295,28 @@ def test_damaged_and_missing_files_are_one_line(tmp_path):
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """Calls something when it is unpickled."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, called: object, *arguments: object) -> None:
+        self.called, self.arguments = called, arguments
 
     def __reduce__(self):
-        return (Path.touch, (self.path,))
+        return self.called, self.arguments
 
 
 def test_nothing_in_a_file_is_run(tmp_path):
-    state, sprung = random_state(), tmp_path / "sprung"
-    path = tmp_path / "mae.pth"
-    torch.save({"model": state, "args": Trap(sprung)}, path)
+    state, sprung, path = random_state(), tmp_path / "sprung", tmp_path / "mae.pth"
+    torch.save({"model": state, "args": Trap(subprocess.call, ["touch", str(sprung)])}, path)
     batch = batch_for(state)
-    try:
-        model = load_mae_checkpoint(path, decoder_heads=4)
-    except MimError as refused:
-        assert "\n" not in str(refused)
-    else:
-        expected = reference_loss(state, batch["image"], batch["visible"], 1, 4, True)
-        torch.testing.assert_close(model(batch)["loss"], expected, **TOLERANCE)
+    expected = reference_loss(state, batch["image"], batch["visible"], 1, 4, True)
+    torch.testing.assert_close(load_mae_checkpoint(path, decoder_heads=4)(batch)["loss"], expected, **TOLERANCE)
+    assert not sprung.exists()
+
+
+def test_a_file_that_asks_for_the_system_is_refused(tmp_path):
+    path, sprung = tmp_path / "mae.pth", tmp_path / "sprung"
+    torch.save({"model": random_state(), "args": Trap(os.system, f"touch {sprung}")}, path)
+    with pytest.raises(MimError, match="cannot be read as weights") as refused:
+        load_mae_checkpoint(path)
+    assert "\n" not in str(refused.value)
     assert not sprung.exists()
