@@ -77,7 +77,9 @@ def _load(path: Path) -> Any:
         unsafe = get_unsafe_globals_in_checkpoint(str(path))
     except ValueError:  # a file of before PyTorch 1.6, which cannot be searched
         unsafe = ["argparse.Namespace", "yacs.config.CfgNode"]
-    stand_ins = [(AnyFigure if name.startswith("numpy.") else AnySettings, name) for name in unsafe]
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        (AnyFigure if name.startswith("numpy.") else AnySettings, name) for name in unsafe
+    ]
     with safe_globals(stand_ins):
         return torch.load(path, map_location="cpu", weights_only=True)
 

@@ -82,13 +82,17 @@ def test_the_gradient_reaches_what_the_reference_reaches(tmp_path):
     torch.testing.assert_close(model.decoder.mask_token.grad, state["mask_token"].grad)
 
 
-@pytest.mark.parametrize("form", ["bare", "safetensors", "parallel"])
+@pytest.mark.parametrize("form", ["bare", "safetensors", "parallel", "old"])
 def test_files_of_other_forms_give_the_same(tmp_path, form):
     state = random_state()
     first = load_mae_checkpoint(saved(tmp_path, state), decoder_heads=4)
     if form == "safetensors":
         path = tmp_path / "mae.safetensors"
         save_file(state, path)
+    elif form == "old":  # as PyTorch wrote them before 1.6
+        path = tmp_path / "old.pth"
+        whole = {"model": state, "args": argparse.Namespace(mask_ratio=0.75)}
+        torch.save(whole, path, _use_new_zipfile_serialization=False)
     else:
         prefix = "module." if form == "parallel" else ""
         path = saved(tmp_path, {prefix + name: tensor for name, tensor in state.items()}, envelope=False)
