@@ -144,6 +144,11 @@ class EncoderConfig(Config):
     pretrained: bool = Field(
         False, description="start from timm's published weights (needs a network or a filled cache)"
     )
+    weights: str | None = Field(
+        None,
+        description="file to start from (.safetensors, .pth, .pt, .bin): weights of timm, a checkpoint of MAE, SimMIM "
+        "or SparK, encoder.safetensors of a run",
+    )
     timm_args: dict[str, Any] = Field(default_factory=dict, description="further arguments of timm.create_model")
 
 

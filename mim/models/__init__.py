@@ -4,11 +4,13 @@ from mim.models.baselines import baseline_losses
 from mim.models.create import create_encoder
 from mim.models.decoders import create_decoder
 from mim.models.encoder import Encoder, EncoderSpec
+from mim.models.exported import build_encoder, export_encoder, load_encoder_weights, read_exported
 from mim.models.features import Features
+from mim.models.foreign import load_foreign_encoder, load_foreign_weights
 from mim.models.heads import ClassificationHead
+from mim.models.mae_checkpoint import load_mae_checkpoint
 from mim.models.masked_image_model import MaskedImageModel
 from mim.models.prediction import Prediction
-from mim.models.weights import build_encoder, export_encoder, load_encoder_weights, read_exported
 
 __all__ = [
     "ClassificationHead",
@@ -23,5 +25,8 @@ __all__ = [
     "create_encoder",
     "export_encoder",
     "load_encoder_weights",
+    "load_foreign_encoder",
+    "load_foreign_weights",
+    "load_mae_checkpoint",
     "read_exported",
 ]

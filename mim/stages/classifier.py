@@ -82,6 +82,8 @@ def first_encoder(config: FinetuneConfig) -> tuple[Encoder, NetworkInput]:
     if config.init is None:
         meets = resolve_input(config.input)
         return configured_encoder(config.encoder or EncoderConfig(), meets.image_size), meets
+    if config.init_weights and config.encoder is not None and config.encoder.weights is not None:
+        raise MimError("encoder.weights and init both say what to start from; give one of them")
     run = Path(config.init)
     exported = read_exported(run)
     meets = resolve_input(config.input, NetworkInput(exported.spec.image_size, exported.mean, exported.std))

@@ -19,7 +19,7 @@ from mim.data import PreparedDataset, open_or_prepare
 from mim.data.loader import FilmDataset, to_float, train_loader
 from mim.errors import MimError
 from mim.files import reason
-from mim.models import Encoder, create_encoder, export_encoder
+from mim.models import Encoder, create_encoder, export_encoder, load_foreign_weights
 from mim.tasks import MaskedClassifier, MaskedImageModel
 from mim.training import Outcome, RunFolder
 
@@ -80,19 +80,24 @@ def resolve_input(given: InputConfig, otherwise: NetworkInput | None = None) -> 
 
 
 def configured_encoder(chosen: EncoderConfig, image_size: tuple[int, int]) -> Encoder:
-    """Builds the encoder that a configuration describes, for films of one channel.
+    """Builds the encoder that a configuration describes, for films of one channel, and says what `weights` gave it.
 
     Raises:
-        MimError: it cannot be built or hidden as asked.
+        MimError: it cannot be built or hidden as asked, or the file of weights does not fit it.
     """
+    if chosen.pretrained and chosen.weights is not None:
+        raise MimError("encoder.weights and encoder.pretrained both say what to start from; give one of them")
     if spoken_for := sorted(_SPOKEN_FOR & chosen.timm_args.keys()):
         raise MimError(
             f"encoder.timm_args.{spoken_for[0]}: is not set here; input.image_size, encoder.patch_size, encoder.hidden "
             "and encoder.pretrained say it, and films have one channel"
         )
-    return create_encoder(
+    encoder = create_encoder(
         chosen.name, image_size, 1, chosen.hidden, chosen.patch_size, chosen.pretrained, **chosen.timm_args
     )
+    if chosen.weights is not None:
+        logger.info("encoder from %s: %s", chosen.weights, load_foreign_weights(encoder.backbone, chosen.weights))
+    return encoder
 
 
 def content_hash(films: PreparedDataset, indices: Sequence[int]) -> str:

@@ -157,7 +157,8 @@ def make_header(
 ) -> Header:
     """What the figures belong to, in hashes."""
     start = "the pretrained encoder" if finetuned.init and finetuned.init_weights else "fresh weights"
-    if finetuned.encoder is not None and finetuned.encoder.pretrained and start == "fresh weights":
+    chosen_encoder = finetuned.encoder
+    if chosen_encoder and (chosen_encoder.pretrained or chosen_encoder.weights) and start == "fresh weights":
         start = "published weights"
     return Header(
         target=f"{finetuned.data.target}: {description.classes[1]} against {description.classes[0]}",

@@ -18,6 +18,7 @@ from mim.stages.pretrain_films import choose_films, make_dataset
 from mim.stages.pretrain_model import build_task
 from mim.stages.pretrain_probe import check_probe
 from mim.stages.pretrain_watch import Watch
+from mim.stages.prove_loading import prove_encoder_loads
 from mim.training import Plan, make_fabric, on_rank_zero, open_run, train_task
 
 
@@ -33,6 +34,7 @@ def pretrain(config: PretrainConfig) -> Path:
     """
     check_probe(config)
     task = build_task(config)
+    prove_encoder_loads(task)
     films = open_films(config.data)
     indices = choose_films(config, films)
     # what pooling and classification need has no gradient here

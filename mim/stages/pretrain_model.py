@@ -87,7 +87,9 @@ def load_pretrained_task(run: Path, config: PretrainConfig) -> MaskedImageModel:
     Raises:
         MimError: the weights are missing, damaged or of another model.
     """
-    task = build_task(config)
+    # what the encoder started from need not be at hand any more
+    encoder = config.encoder.model_copy(update={"weights": None, "pretrained": False})
+    task = build_task(config.model_copy(update={"encoder": encoder}))
     try:
         task.load_state_dict(load_weights(run / "model.safetensors"))
     except RuntimeError as error:
