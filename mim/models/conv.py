@@ -4,13 +4,17 @@ from typing import Any
 
 import torch
 from timm.models.convnext import ConvNeXt
+from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import ResNet
 from torch import Tensor
 
 from mim.models.building import EncoderRequest
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
 from mim.models.features import Features
-from mim.models.sparse import MaskedRun, trace_backbone
+from mim.models.sparse import trace_backbone
+from mim.models.sparse_cells import VisibleCells
+from mim.models.sparse_dense import DenseMask
+from mim.models.sparse_run import SparseRun
 
 CNN_PATCH_SIZE = 32
 
@@ -24,8 +28,10 @@ def build_sparse(request: EncoderRequest) -> "SparseConvEncoder":
     cell = request.patch_size or CNN_PATCH_SIZE
     check_divisible(request.image_size, cell)
     backbone = request.backbone()
-    if not isinstance(backbone, ResNet | ConvNeXt):
-        raise ValueError(f"cells cannot be hidden in a {type(backbone).__name__}; choose a ViT, a ResNet or a ConvNeXt")
+    if not isinstance(backbone, ResNet | ConvNeXt | EfficientNet):
+        raise ValueError(
+            f"cells cannot be hidden in a {type(backbone).__name__}; choose a ResNet, a ConvNeXt or an EfficientNet"
+        )
     return SparseConvEncoder(backbone, request.spec(cell))
 
 
@@ -41,6 +47,7 @@ class SparseConvEncoder(Encoder):
         super().__init__(backbone, spec, backbone.num_features, [entry["num_chs"] for entry in stages])
         self._stages = [entry["module"] for entry in stages]
         self._graph, self._stage_nodes = trace_backbone(backbone, self._stages)
+        backbone.to(memory_format=torch.channels_last)  # rows of channels are fetched, and weights multiply them
         for entry in stages:
             stride = entry["reduction"]
             if spec.patch_size % stride and stride % spec.patch_size:
@@ -52,16 +59,22 @@ class SparseConvEncoder(Encoder):
                     f"image size {spec.image_size[0]}x{spec.image_size[1]} is not divisible by stride {stride}"
                 )
 
-    def encode(self, image: Tensor, visible: Tensor | None) -> Features:
+    def encode(self, image: Tensor, visible: Tensor | None, count: int | None = None) -> Features:
         """Interprets the traced backbone under the mask."""
-        if visible is not None and visible.dtype == torch.bool and bool(visible.all()):
-            visible = None  # then it is the plain network, to the last bit
-        mask = None if visible is None else visible.float()
-        run = MaskedRun(self.backbone, self._graph, self._stage_nodes, mask)
-        final = run.run(image)  # (B, D, h, w)
-        if mask is not None:
-            weight = run.at((final.shape[2], final.shape[3])).to(final.dtype)
-            # (B, D, 1, 1): the backbone's own pooling then finds nothing left to pool
-            final = (final * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
-        pooled = self.backbone.forward_head(final, pre_logits=True)
+        mask, cells = self._hiding(visible, count)
+        run = SparseRun(self.backbone, self._graph, self._stage_nodes, mask, cells)
+        final, mean = run.final(image.contiguous(memory_format=torch.channels_last))
+        # (B, D, 1, 1) of a mean: the backbone's own pooling then finds nothing left to pool
+        pooled = self.backbone.forward_head(final if mean is None else mean, pre_logits=True)
         return Features(pooled=pooled, maps=[run.stage_outputs[name] for name in self._stages])
+
+    def _hiding(self, visible: Tensor | None, count: int | None) -> tuple[DenseMask | None, VisibleCells | None]:
+        """What the layers are run under; nothing where all is seen: that is the plain network, to the last bit."""
+        if visible is None or count == visible[0].numel():
+            return None, None
+        if visible.dtype != torch.bool:
+            return DenseMask(visible.float()), None  # a gate weighs what it hides, so that is computed as well
+        cells = VisibleCells(visible, count, torch.is_grad_enabled())
+        if cells.number == visible.numel():
+            return None, None
+        return DenseMask(visible.float(), several=count is not None and len(visible) > 1), cells

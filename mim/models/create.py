@@ -31,7 +31,7 @@ class Family:
 VIT = Family("a ViT", {"drop": build_vit})
 CNN = Family("a CNN", {"sparse": build_sparse})
 # by the module of timm that a network is defined in
-FAMILIES = {"vision_transformer": VIT, "deit": VIT, "resnet": CNN, "convnext": CNN}
+FAMILIES = {"vision_transformer": VIT, "deit": VIT, "resnet": CNN, "convnext": CNN, "efficientnet": CNN}
 
 
 def create_encoder(
