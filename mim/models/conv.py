@@ -66,7 +66,7 @@ class SparseConvEncoder(Encoder):
         final, mean = run.final(image.contiguous(memory_format=torch.channels_last))
         # (B, D, 1, 1) of a mean: the backbone's own pooling then finds nothing left to pool
         pooled = self.backbone.forward_head(final if mean is None else mean, pre_logits=True)
-        return Features(pooled=pooled, maps=[run.stage_outputs[name] for name in self._stages])
+        return Features(pooled=pooled, maps=run.maps(self._stages))
 
     def _hiding(self, visible: Tensor | None, count: int | None) -> tuple[DenseMask | None, VisibleCells | None]:
         """What the layers are run under; nothing where all is seen: that is the plain network, to the last bit."""

@@ -46,7 +46,8 @@ def create_encoder(
     """Builds a timm backbone that looks only at visible cells.
 
     Args:
-        name: timm model name of the families ViT (`hidden="drop"`), ResNet or ConvNeXt (`hidden="sparse"`).
+        name: timm model name of the families ViT (`hidden="drop"`), ResNet, ConvNeXt or EfficientNet
+            (`hidden="sparse"`).
         image_size: height and width in pixels.
         in_chans: channels; pretrained RGB stems are adapted by timm.
         hidden: how cells are hidden; None = what the backbone can do.
@@ -77,7 +78,7 @@ def create_encoder(
 def _family(name: str) -> Family:
     module = timm.model_entrypoint(name).__module__.split(".")[-1]
     if module not in FAMILIES:
-        raise ValueError("cells cannot be hidden in it; choose a ViT, a ResNet or a ConvNeXt")
+        raise ValueError("cells cannot be hidden in it; choose a ViT, a ResNet, a ConvNeXt or an EfficientNet")
     return FAMILIES[module]
 
 

@@ -68,7 +68,7 @@ class Table:
     """Rows to fetch.
 
     Attributes:
-        rows: (T,) of what is fetched from; `count` = an empty position.
+        rows: (T,) of what is fetched from; `count` = a hidden position, `count + 1` = one outside the image.
         order: (T,) the entries of `rows` by the row that they fetch, None where no gradient is wanted.
         starts: (count + SPILL,) where in `order` the entries of each row start.
         count: rows that there are.
@@ -84,19 +84,20 @@ class Fetch(torch.autograd.Function):
     """Fetches rows by a table; the gradient is summed by the inverse of the table, not scattered."""
 
     @staticmethod
-    def forward(ctx: Any, source: Tensor, table: Table) -> Tensor:
-        """(count, C) -> (T, C); empty positions are zero."""
+    def forward(ctx: Any, source: Tensor, table: Table, outside: float) -> Tensor:
+        """(count, C) -> (T, C); hidden positions are zero, those outside the image `outside`."""
         ctx.table = table
-        empty = source.new_zeros(1, source.shape[1])
+        empty = source.new_zeros(2, source.shape[1])
+        empty[1] = outside
         return torch.cat([source, empty]).index_select(0, table.rows)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         """(T, C) -> (count, C)."""
         table: Table = ctx.table
         assert table.order is not None
         summed = F.embedding_bag(table.order, grads[0].contiguous(), table.starts, mode="sum")
-        return summed[: table.count], None
+        return summed[: table.count], None, None
 
 
 class VisibleCells:
@@ -181,24 +182,21 @@ class VisibleCells:
         cells = cells.view(self.batch, *self.grid, h, w, channels).transpose(2, 3)  # (B, gh, h, gw, w, C)
         return cells.reshape(self.batch, self.grid[0] * h, self.grid[1] * w, channels).permute(0, 3, 1, 2)
 
-    def fetch(self, x: Tensor, window: Window) -> Tensor:
-        """Fetches what a layer reads for each cell: (n, C, h, w) -> (n, C, rows, columns), zero where hidden."""
+    def fetch(self, x: Tensor, window: Window, outside: float = 0.0) -> Tensor:
+        """Fetches what a layer reads for each cell: (n, C, h, w) -> (n, C, rows, columns).
+
+        Hidden positions are zero, those outside the image `outside`.
+        """
         cell = (x.shape[2], x.shape[3])
         rows, columns = window.extent(cell)
-        fetched = Fetch.apply(rows_of(x), self._table(window, cell, taps=False))
+        fetched = Fetch.apply(rows_of(x), self._table(window, cell, taps=False), outside)
         return fetched.view(self.number, rows, columns, x.shape[1]).permute(0, 3, 1, 2)
 
     def fetch_taps(self, x: Tensor, window: Window) -> Tensor:
         """Fetches what a layer reads for each output: (n, C, h, w) -> (outputs, kernel positions * C)."""
         table = self._table(window, (x.shape[2], x.shape[3]), taps=True)
         taps = window.kernel[0] * window.kernel[1]
-        return Fetch.apply(rows_of(x), table).view(-1, taps * x.shape[1])  # type: ignore[no-any-return]
-
-    def is_outside(self, window: Window, cell: tuple[int, int]) -> Tensor:
-        """Says which of the positions of `fetch` lie outside the image: (n, 1, rows, columns) bool."""
-        spots, _ = self._neighbours(window, cell)
-        outside = spots == self.grid[0] * self.grid[1]
-        return outside[self.spot].view(self.number, 1, *window.extent(cell))
+        return Fetch.apply(rows_of(x), table, 0.0).view(-1, taps * x.shape[1])  # type: ignore[no-any-return]
 
     def _table(self, window: Window, cell: tuple[int, int], taps: bool) -> Table:
         key = (window, cell, taps)
@@ -221,7 +219,7 @@ class VisibleCells:
         return Table(rows, order, torch.searchsorted(keys, bags), count)
 
     def _window(self, window: Window, cell: tuple[int, int]) -> Tensor:
-        """Row of each position that is read: (n, rows, columns); the number of rows where nothing is."""
+        """Row of each position that is read, as in a `Table`: (n, rows, columns)."""
         key = (window, cell)
         if key not in self._windows:
             spots, local = self._neighbours(window, cell)
@@ -229,6 +227,7 @@ class VisibleCells:
             numbers = self._numbers[self.image[:, None] * (cells + 1) + spots[self.spot]]  # (n, rows * columns)
             area = cell[0] * cell[1]
             table = (numbers * area + local[self.spot]).clamp(max=self.number * area)
+            table = table + (spots == cells)[self.spot]
             self._windows[key] = table.view(self.number, *window.extent(cell))
         return self._windows[key]
 

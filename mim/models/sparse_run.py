@@ -1,6 +1,8 @@
 """One forward pass of a traced CNN under one mask."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, overload
 
 from torch import Tensor, fx, nn
 
@@ -35,13 +37,13 @@ class SparseRun(fx.Interpreter):
         super().__init__(backbone, graph=graph)
         self.extra_traceback = False  # else the node is written into messages that a user reads
         self.stage_nodes = stage_nodes
-        self.stage_outputs: dict[str, Tensor] = {}
+        self.stage_outputs: dict[str, Callable[[], Tensor]] = {}
         self.mask = mask
         self.cells = cells
         self._stacked: set[str] = set()
 
     def run_node(self, n: fx.Node) -> Any:
-        """Runs one node and keeps its output, hidden cells zero, if it is a stage's."""
+        """Runs one node and keeps its output if it is a stage's."""
         if self.mask is None:
             output = super().run_node(n)
         elif n.op == "call_module" and not isinstance(self.fetch_attr(str(n.target)), ELEMENTWISE):
@@ -51,7 +53,7 @@ class SparseRun(fx.Interpreter):
             if any(source.name in self._stacked for source in n.all_input_nodes):
                 self._stacked.add(n.name)
         if n.name in self.stage_nodes:
-            self.stage_outputs[self.stage_nodes[n.name]] = self._whole(n, output)
+            self.stage_outputs[self.stage_nodes[n.name]] = partial(self._whole, n, output)
         return output
 
     def final(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -91,8 +93,37 @@ class SparseRun(fx.Interpreter):
         assert self.cells is not None
         return stem(module, x, self.cells) if source.op == "placeholder" else None
 
+    def maps(self, stages: list[str]) -> Sequence[Tensor]:
+        """Gives the outputs of stages as whole feature maps, hidden cells zero, each made when it is asked for."""
+        return Maps([self.stage_outputs[name] for name in stages])
+
     def _whole(self, n: fx.Node, output: Tensor) -> Tensor:
         if n.name in self._stacked:
             assert self.cells is not None
             return self.cells.unstack(output)
         return output if self.mask is None else self.mask.hide(output)
+
+
+class Maps(Sequence[Tensor]):
+    """Feature maps that are laid out when they are first asked for: few decoders want the finest, which cost most."""
+
+    def __init__(self, makers: list[Callable[[], Tensor]]) -> None:
+        self._makers = makers
+        self._made: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        """One map, or several."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        place = range(len(self))[index]
+        if place not in self._made:
+            self._made[place] = self._makers[place]()
+        return self._made[place]

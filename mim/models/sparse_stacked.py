@@ -89,12 +89,10 @@ def _windowed(module: nn.Module, x: Tensor, cells: VisibleCells) -> Tensor | Non
     extent = window.extent(cell)
     if cells.number * extent[0] * extent[1] > cells.batch * size[0] * size[1]:
         return None  # halos are more than what is hidden
-    fetched = cells.fetch(x, window)
     if isinstance(module, nn.MaxPool2d):
-        if any(window.before):
-            fetched = fetched.masked_fill(cells.is_outside(window, cell), -torch.inf)
+        fetched = cells.fetch(x, window, outside=-torch.inf)
         return F.max_pool2d(fetched, window.kernel, window.stride, 0, window.dilation)
-    return _convolve(fetched, module, window)
+    return _convolve(cells.fetch(x, window), module, window)
 
 
 def _few(window: Window, cell: tuple[int, int]) -> bool:
