@@ -4,10 +4,10 @@
     python benchmarks/sparse_cnn.py --decoder
 
 Three forms of the same network, with the same weights, on the same batch, one after the other in each repeat: stacked
-(what `hidden: sparse` computes: visible cells alone), masked-dense (everything is computed and what is hidden is set to
-zero, as in SparK and FCMAE), and plain (nothing is hidden). A step is forward, backward and the optimiser's update; the
-loss of the encoder alone is the mean square of its coarsest map. Before anything is timed, stacked and masked-dense must
-agree in float32. Prints a table for docs/benchmarks.md: medians, and medians of the ratios within a repeat.
+(what `hidden: sparse` computes: visible cells alone), masked-dense (everything is computed, and what is hidden is set
+to zero, as in SparK and FCMAE), and plain (nothing is hidden). A step is forward, backward and the update by AdamW; the
+loss of the encoder alone is the mean square of its coarsest map. Before anything is timed, stacked and masked-dense
+must agree in float32. Prints a table for docs/benchmarks.md: medians, and medians of the ratios within a repeat.
 """
 
 import argparse
@@ -125,7 +125,9 @@ def measure_encoders(args: argparse.Namespace) -> None:
             batch = draw(encoder, args.batch, args.hidden)
             check(encoder, batch)
             precision = {"bf16": torch.bfloat16, "float32": torch.float32}[label]
-            seconds = interleave({form: make_step(form, encoder, batch, precision) for form in FORMS}, args.repeats, args.clock)
+            seconds = interleave(
+                {form: make_step(form, encoder, batch, precision) for form in FORMS}, args.repeats, args.clock
+            )
             speeds = " | ".join(f"{args.batch / statistics.median(seconds[form]):.1f}" for form in FORMS)
             ratios = " | ".join(f"{ratio(seconds, 'stacked', form):.2f}" for form in FORMS[1:])
             print(f"| {name} | {label} | {speeds} | {ratios} |", flush=True)

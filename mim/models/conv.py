@@ -47,7 +47,6 @@ class SparseConvEncoder(Encoder):
         super().__init__(backbone, spec, backbone.num_features, [entry["num_chs"] for entry in stages])
         self._stages = [entry["module"] for entry in stages]
         self._graph, self._stage_nodes = trace_backbone(backbone, self._stages)
-        backbone.to(memory_format=torch.channels_last)  # rows of channels are fetched, and weights multiply them
         for entry in stages:
             stride = entry["reduction"]
             if spec.patch_size % stride and stride % spec.patch_size:
@@ -63,7 +62,8 @@ class SparseConvEncoder(Encoder):
         """Interprets the traced backbone under the mask."""
         mask, cells = self._hiding(visible, count)
         run = SparseRun(self.backbone, self._graph, self._stage_nodes, mask, cells)
-        final, mean = run.final(image.contiguous(memory_format=torch.channels_last))
+        # rows of channels are fetched; the plain network is left as it would be run
+        final, mean = run.final(image if mask is None else image.contiguous(memory_format=torch.channels_last))
         # (B, D, 1, 1) of a mean: the backbone's own pooling then finds nothing left to pool
         pooled = self.backbone.forward_head(final if mean is None else mean, pre_logits=True)
         return Features(pooled=pooled, maps=run.maps(self._stages))

@@ -35,16 +35,19 @@ class Window:
     def outputs(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of what comes out of a map of `size`."""
         rows, columns = (
-            (size[i] + self.before[i] + self.after[i] - self.dilation[i] * (self.kernel[i] - 1) - 1) // self.stride[i] + 1
-            for i in range(2)
+            (size[i] + self.before[i] + self.after[i] - reach) // self.stride[i] + 1
+            for i, reach in enumerate(self.reach())
         )
+        return rows, columns
+
+    def reach(self) -> tuple[int, int]:
+        """Height and width of what is read for one output."""
+        rows, columns = (self.dilation[i] * (self.kernel[i] - 1) + 1 for i in range(2))
         return rows, columns
 
     def extent(self, cell: tuple[int, int]) -> tuple[int, int]:
         """Height and width of what is read for one cell of `cell` positions."""
-        rows, columns = (
-            cell[i] - self.stride[i] + self.dilation[i] * (self.kernel[i] - 1) + 1 for i in range(2)
-        )
+        rows, columns = (cell[i] - self.stride[i] + self.reach()[i] for i in range(2))
         return rows, columns
 
     def fits(self, cell: tuple[int, int], grid: tuple[int, int]) -> bool:
@@ -190,7 +193,7 @@ class VisibleCells:
         cell = (x.shape[2], x.shape[3])
         rows, columns = window.extent(cell)
         fetched = Fetch.apply(rows_of(x), self._table(window, cell, taps=False), outside)
-        return fetched.view(self.number, rows, columns, x.shape[1]).permute(0, 3, 1, 2)
+        return fetched.view(self.number, rows, columns, x.shape[1]).permute(0, 3, 1, 2)  # type: ignore[no-any-return]
 
     def fetch_taps(self, x: Tensor, window: Window) -> Tensor:
         """Fetches what a layer reads for each output: (n, C, h, w) -> (outputs, kernel positions * C)."""
@@ -204,8 +207,7 @@ class VisibleCells:
             rows = self._window(window, cell)  # (n, rows, columns)
             if taps:
                 for axis in (0, 1):
-                    reach = window.dilation[axis] * (window.kernel[axis] - 1) + 1
-                    rows = rows.unfold(axis + 1, reach, window.stride[axis])
+                    rows = rows.unfold(axis + 1, window.reach()[axis], window.stride[axis])
                 rows = rows[..., :: window.dilation[0], :: window.dilation[1]]  # (n, h', w', kernel, kernel)
             self._tables[key] = self._with_inverse(rows.reshape(-1), self.number * cell[0] * cell[1])
         return self._tables[key]
@@ -232,8 +234,10 @@ class VisibleCells:
         return self._windows[key]
 
     def _neighbours(self, window: Window, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """For each spot of the grid and each position that is read, (gh * gw, rows * columns): the spot it lies in
-        (gh * gw = outside the image) and its place in the cell.
+        """Where each position lies that a cell at each spot of the grid reads.
+
+        Returns:
+            The spot it lies in, gh * gw = outside the image, and its place in that cell: (gh * gw, extent) each.
         """
         device = self.place.device
         spots, locals_, inside = [], [], []

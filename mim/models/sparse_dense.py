@@ -98,7 +98,7 @@ def masked_batch_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor, several: 
 
 
 def _affine(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    if norm.weight is None:
+    if not norm.affine:
         return x
     return x * norm.weight[:, None, None] + norm.bias[:, None, None]
 

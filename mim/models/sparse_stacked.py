@@ -110,7 +110,7 @@ def _convolve(fetched: Tensor, module: nn.Module, window: Window) -> Tensor:
 
 def _multiply(module: nn.Conv2d, x: Tensor, window: Window, cells: VisibleCells) -> Tensor:
     h, w = x.shape[2] // window.stride[0], x.shape[3] // window.stride[1]
-    weight = module.weight.permute(0, 2, 3, 1).reshape(module.out_channels, -1)  # (C', kernel positions * C)
+    weight = module.weight.to(x.dtype).permute(0, 2, 3, 1).reshape(module.out_channels, -1)  # (C', positions * C)
     rows = F.linear(cells.fetch_taps(x, window), weight, module.bias)
     return rows.view(cells.number, h, w, module.out_channels).permute(0, 3, 1, 2)
 
