@@ -131,7 +131,7 @@ class EncoderConfig(Config):
     name: str = Field("vit_tiny_patch16_224", description="a timm model name")
     hidden: Literal["drop", "sparse"] | None = Field(
         None,
-        description="how cells are hidden: drop (ViT) or sparse (ResNet, ConvNeXt, EfficientNet); null = what the backbone can do",
+        description="how cells are hidden: drop (ViT) or sparse (a CNN); null = what the backbone can do",
     )
     patch_size: int | None = Field(
         None, ge=1, description="side of a cell in pixels; null = the backbone's own, 32 for CNNs"
