@@ -4,13 +4,17 @@ from typing import Any
 
 import torch
 from timm.models.convnext import ConvNeXt
+from timm.models.efficientnet import EfficientNet
 from timm.models.resnet import ResNet
 from torch import Tensor
 
 from mim.models.building import EncoderRequest
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
 from mim.models.features import Features
-from mim.models.sparse import MaskedRun, trace_backbone
+from mim.models.sparse import trace_backbone
+from mim.models.sparse_cells import VisibleCells
+from mim.models.sparse_dense import DenseMask
+from mim.models.sparse_run import SparseRun
 
 CNN_PATCH_SIZE = 32
 
@@ -24,8 +28,10 @@ def build_sparse(request: EncoderRequest) -> "SparseConvEncoder":
     cell = request.patch_size or CNN_PATCH_SIZE
     check_divisible(request.image_size, cell)
     backbone = request.backbone()
-    if not isinstance(backbone, ResNet | ConvNeXt):
-        raise ValueError(f"cells cannot be hidden in a {type(backbone).__name__}; choose a ViT, a ResNet or a ConvNeXt")
+    if not isinstance(backbone, ResNet | ConvNeXt | EfficientNet):
+        raise ValueError(
+            f"cells cannot be hidden in a {type(backbone).__name__}; choose a ResNet, a ConvNeXt or an EfficientNet"
+        )
     return SparseConvEncoder(backbone, request.spec(cell))
 
 
@@ -54,14 +60,21 @@ class SparseConvEncoder(Encoder):
 
     def encode(self, image: Tensor, visible: Tensor | None, count: int | None = None) -> Features:
         """Interprets the traced backbone under the mask."""
-        if visible is not None and visible.dtype == torch.bool and bool(visible.all()):
-            visible = None  # then it is the plain network, to the last bit
-        mask = None if visible is None else visible.float()
-        run = MaskedRun(self.backbone, self._graph, self._stage_nodes, mask)
-        final = run.run(image)  # (B, D, h, w)
-        if mask is not None:
-            weight = run.at((final.shape[2], final.shape[3])).to(final.dtype)
-            # (B, D, 1, 1): the backbone's own pooling then finds nothing left to pool
-            final = (final * weight).sum((2, 3), keepdim=True) / weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
-        pooled = self.backbone.forward_head(final, pre_logits=True)
-        return Features(pooled=pooled, maps=[run.stage_outputs[name] for name in self._stages])
+        mask, cells = self._hiding(visible, count)
+        run = SparseRun(self.backbone, self._graph, self._stage_nodes, mask, cells)
+        # rows of channels are fetched; the plain network is left as it would be run
+        final, mean = run.final(image if mask is None else image.contiguous(memory_format=torch.channels_last))
+        # (B, D, 1, 1) of a mean: the backbone's own pooling then finds nothing left to pool
+        pooled = self.backbone.forward_head(final if mean is None else mean, pre_logits=True)
+        return Features(pooled=pooled, maps=run.maps(self._stages))
+
+    def _hiding(self, visible: Tensor | None, count: int | None) -> tuple[DenseMask | None, VisibleCells | None]:
+        """What the layers are run under; nothing where all is seen: that is the plain network, to the last bit."""
+        if visible is None or count == visible[0].numel():
+            return None, None
+        if visible.dtype != torch.bool:
+            return DenseMask(visible.float()), None  # a gate weighs what it hides, so that is computed as well
+        cells = VisibleCells(visible, count, torch.is_grad_enabled())
+        if cells.number == visible.numel():
+            return None, None
+        return DenseMask(visible.float(), several=count is not None and len(visible) > 1), cells

@@ -1,5 +1,6 @@
 """What an encoder gives back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +28,7 @@ class Features:
     """
 
     pooled: Tensor
-    maps: list[Tensor]
+    maps: Sequence[Tensor]
     tokens: Tensor | None = None
     index: Tensor | None = None
     even: bool = False

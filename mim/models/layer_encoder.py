@@ -3,6 +3,8 @@
 from typing import Any
 
 import torch
+from timm.layers import BlurPool2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 from mim.models.building import EncoderRequest
@@ -10,7 +12,19 @@ from mim.models.conv import CNN_PATCH_SIZE
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
 from mim.models.features import Features
 from mim.models.layer_masking import SHARE_FLOOR, LayerMaskedRun, MaskPyramid, NodePlan, plan_masks
-from mim.models.sparse import ELEMENTWISE_CALLS, trace_backbone
+from mim.models.sparse import ELEMENTWISE_CALLS, MaskTrace, is_supported, trace_backbone
+
+
+class LayerTrace(MaskTrace):
+    """Traces into squeeze-and-excitation, whose mean is then one over visible positions; refuses blur pools."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is not traced into."""
+        return isinstance(m, BatchNormAct2d) or not any(True for _ in m.children())
+
+    def is_supported(self, m: nn.Module) -> bool:
+        """Whether hidden cells can be kept out of this layer."""
+        return is_supported(m) and not isinstance(m, BlurPool2d)
 
 
 def build_layer(request: EncoderRequest) -> "LayerMaskedEncoder":
@@ -38,7 +52,9 @@ class LayerMaskedEncoder(Encoder):
         stages = backbone.feature_info  # finest first; the first may be the stem
         super().__init__(backbone, spec, backbone.num_features, [entry["num_chs"] for entry in stages])
         self._stages = [entry["module"] for entry in stages]
-        self._graph, self._stage_nodes = trace_backbone(backbone, self._stages, frozenset({*ELEMENTWISE_CALLS, "mean"}))
+        self._graph, self._stage_nodes = trace_backbone(
+            backbone, self._stages, LayerTrace(self._stages), ELEMENTWISE_CALLS | {"mean"}
+        )
         self._plans = {
             statistics: plan_masks(
                 backbone, self._graph, set(self._stage_nodes), spec.patch_size, batch_statistics=statistics

@@ -24,6 +24,7 @@ PRETRAINING = {
     "spectral_vit_small": SHALLOW,
     "latent_vit_small": SHALLOW,
     "sparse_resnet50": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
+    "sparse_efficientnet_b0": SMALL_IMAGE,
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }
 FROM_SCRATCH = {"classify_scratch_resnet": SMALL_IMAGE}
