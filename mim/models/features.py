@@ -19,6 +19,7 @@ class Features:
         index: (B, N) place of each token on the row-major patch grid, -1 for padding; None for CNNs.
         even: whether every image kept exactly N tokens, so that there is no padding. What is said here need not be
             found out from `index`, for which a GPU would have to be waited for.
+        prefix: (B, P, D) class and register tokens, after the backbone's final norm; None where there are none.
     """
 
     pooled: Tensor
@@ -26,6 +27,7 @@ class Features:
     tokens: Tensor | None = None
     index: Tensor | None = None
     even: bool = False
+    prefix: Tensor | None = None
 
 
 def at_resolution(mask: Tensor, size: tuple[int, int]) -> Tensor:

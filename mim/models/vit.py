@@ -106,4 +106,11 @@ class TokenDropEncoder(Encoder):
         grid = self.grid()
         canvas = patches.new_zeros(len(patches), grid[0] * grid[1], patches.shape[-1])
         laid = scatter_tokens(patches, index, canvas).transpose(1, 2).reshape(len(patches), -1, *grid)  # (B, D, gh, gw)
-        return Features(pooled=backbone.fc_norm(pooled), maps=[laid], tokens=patches, index=index, even=even)
+        return Features(
+            pooled=backbone.fc_norm(pooled),
+            maps=[laid],
+            tokens=patches,
+            index=index,
+            even=even,
+            prefix=tokens[:, :prefix] if prefix else None,
+        )

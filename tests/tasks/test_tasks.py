@@ -33,8 +33,10 @@ def test_the_loss_is_the_error_over_hidden_cells_only(normalize):
     out = task(batch)
     target = patchify((batch["image"] - 0.4) / 0.2, 8)
     target = normalize_cells(target)[0] if normalize else target
-    hidden = ~batch["visible"].flatten(1)
-    expected = (task.predict(batch).values - target)[hidden].square().mean()
+    prediction = task.predict(batch)
+    hidden = prediction.counted(batch["visible"])
+    assert hidden.sum() == (~batch["visible"]).sum()
+    expected = (prediction.values - prediction.take(target))[hidden].square().mean()
     torch.testing.assert_close(out["loss"], expected)
     other = {**batch, "image": torch.where(batch["visible"][:, None].repeat_interleave(8, 2).repeat_interleave(8, 3),
                                           batch["image"], torch.rand_like(batch["image"]))}  # fmt: skip
