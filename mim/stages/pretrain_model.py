@@ -27,7 +27,7 @@ def build_task(config: PretrainConfig) -> MaskedImageModel:
     targets = [(PixelTarget(encoder, config.target.normalize_pixels), 1.0)]
     size = sum(target.size for target, _ in targets)
     chosen = config.decoder
-    decoder = create_decoder(encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads)
+    decoder = create_decoder(encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads, chosen.share)
     return MaskedImageModel(encoder, decoder, targets, mean=meets.mean, std=meets.std)
 
 
