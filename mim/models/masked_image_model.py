@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mim.models.cpu_kernels import quick_on_cpu
 from mim.models.decoders import create_decoder
 from mim.models.encoder import Encoder
 from mim.models.prediction import Prediction
@@ -55,7 +56,7 @@ class MaskedImageModel(nn.Module):
         """
         visible = batch["visible"]
         image = (batch["image"] - self.mean) / self.std
-        prediction = self.decoder(self.encoder(image, visible), visible)
+        prediction = self._decode(image, visible)
         parts = self._errors(prediction, image, visible)
         loss = torch.stack([weight * part for weight, part in zip(self.weights, parts.values(), strict=True)]).sum()
         named = {f"loss_{name}": part.detach() for name, part in parts.items()} if len(parts) > 1 else {}
@@ -65,8 +66,7 @@ class MaskedImageModel(nn.Module):
     def predict(self, batch: dict[str, Tensor]) -> Prediction:
         """Gives what the decoder makes of a batch as `forward` takes it."""
         image = (batch["image"] - self.mean) / self.std
-        prediction: Prediction = self.decoder(self.encoder(image, batch["visible"]), batch["visible"])
-        return prediction
+        return self._decode(image, batch["visible"])
 
     @torch.no_grad()
     def reconstruct(self, batch: dict[str, Tensor]) -> Tensor | None:
@@ -92,6 +92,11 @@ class MaskedImageModel(nn.Module):
                 cells = torch.where(visible.flatten(1)[..., None], cells, rebuilt)
                 return (unpatchify(cells, size, self.encoder.grid()) * self.std + self.mean).clamp(0, 1)
         return None
+
+    def _decode(self, image: Tensor, visible: Tensor) -> Prediction:
+        with quick_on_cpu(image.device):
+            prediction: Prediction = self.decoder(self.encoder(image, visible), visible)
+        return prediction
 
     def _targets(self) -> list[Target]:
         return [target for target in self.targets if isinstance(target, Target)]
