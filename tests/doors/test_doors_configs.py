@@ -17,6 +17,7 @@ PRETRAINING = {
     "mae_vit_tiny": SHALLOW,
     "mae_vit_small": SHALLOW,
     "mae_vit_base": SHALLOW,
+    "crossmae_vit_small": SHALLOW,
     "sparse_resnet50": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }
