@@ -208,3 +208,22 @@ def test_a_decoder_that_does_not_fit_is_refused_in_one_line(name, args, message)
         create_decoder(create_encoder(name, (64, 96)), **args)
     assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("mae", 1.0), ("mae", 0.5), ("cross", 0.5)])
+def test_token_decoders_are_one_graph_whatever_is_hidden(kind, share):
+    model = small_model("test_vit", kind, share=share)
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(model.decoder, backend=count, fullgraph=True)
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        visible = random_visible(model.encoder, 6)
+        with torch.no_grad():
+            features = model.encoder(torch.rand(2, 1, 64, 96), visible)
+            assert compiled(features, visible).values.isfinite().all()
+    assert len(graphs) == 1
