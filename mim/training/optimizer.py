@@ -56,6 +56,7 @@ def build_optimizer(task: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
         ],
         lr=config.lr,
         betas=config.betas,
+        fused=True,  # one pass over weights and moments
     )
 
 
