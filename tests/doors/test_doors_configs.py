@@ -18,6 +18,9 @@ PRETRAINING = {
     "mae_vit_small": SHALLOW,
     "mae_vit_base": SHALLOW,
     "crossmae_vit_small": SHALLOW,
+    "simmim_vit_small": SHALLOW[:2],
+    "simmim_swin_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
+    "mae_hiera_tiny": (*SMALL_IMAGE, "encoder.timm_args={stages: [1, 1, 1, 1]}", "decoder.depth=1"),
     "sparse_resnet50": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }

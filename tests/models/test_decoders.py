@@ -77,12 +77,23 @@ FITS = [
     ("test_resnet", "fcmae"),
     ("test_convnext", "unet"),
     ("test_convnext", "fcmae"),
+    ("hiera", "mae"),
+    ("hiera", "cross"),
+    ("hiera", "unet"),
+    ("swin", "linear"),
+    ("token vit", "linear"),
 ]
+OTHERS = {
+    "hiera": ("hiera_tiny_224", {"embed_dim": 24, "stages": [1, 1, 1, 1]}),
+    "swin": ("swin_tiny_patch4_window7_224", {"embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]}),
+    "token vit": ("test_vit", {"hidden": "token"}),
+}
 
 
 def small_model(name, kind, **args):
     torch.manual_seed(0)
-    encoder = create_encoder(name, (64, 96))
+    known, settings = OTHERS.get(name, (name, {}))
+    encoder = create_encoder(known, (64, 96), **settings)
     return MaskedImageModel(encoder, create_decoder(encoder, kind=kind, width=48, depth=2, heads=4, **args))
 
 
