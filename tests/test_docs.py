@@ -154,6 +154,13 @@ def test_python_in_the_documents_parses_and_its_imports_are_there(page: Path) ->
                 assert all(hasattr(module, alias.name) for alias in node.names)
 
 
+def test_every_way_to_pretrain_is_described_once() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "docs" / "reference" / "methods.md").read_text(), re.MULTILINE)
+    described = [name for heading in headings for name in heading.split(", ")]
+    files = {file.stem for file in (ROOT / "configs" / "pretrain").glob("*.yaml")}
+    assert sorted(name for name in described if name in files) == sorted(files)
+
+
 def test_the_references_name_everything() -> None:
     films = (ROOT / "docs" / "reference" / "dicom.md").read_text()
     folders = (ROOT / "docs" / "reference" / "run-folder.md").read_text()

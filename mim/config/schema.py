@@ -202,12 +202,18 @@ class MaskingConfig(Config):
 class DecoderConfig(Config):
     """What rebuilds the hidden cells."""
 
-    kind: Literal["mae", "fcmae"] | None = Field(
-        None, description="mae = transformer (ViT), fcmae = ConvNeXt blocks (CNN); null = what fits the encoder"
+    kind: Literal["mae", "cross", "linear", "unet", "fcmae"] | None = Field(
+        None,
+        description="mae = transformer (ViT, Hiera); cross = CrossMAE, hidden cells attend to visible ones alone (ViT, "
+        "Hiera); linear = one layer, as SimMIM (where encoder.hidden is token); unet = light U-Net, as SparK, and "
+        "fcmae = ConvNeXt blocks (CNN); null = mae, linear or fcmae, whichever fits the encoder",
     )
-    width: int = Field(192, ge=8, description="channels of the decoder")
-    depth: int = Field(2, ge=1, description="blocks of the decoder")
-    heads: int = Field(6, ge=1, description="attention heads (token encoders); must divide the width")
+    width: int = Field(192, ge=8, description="channels of the decoder, of unet at the coarsest level; not of linear")
+    depth: int = Field(2, ge=1, description="blocks of the decoder; unet: convolutions a level; not of linear")
+    heads: int = Field(6, ge=1, description="mae, cross: attention heads; must divide the width")
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="mae, cross: share of the hidden cells that is decoded in training, drawn anew each step"
+    )
 
 
 class TargetConfig(Config):

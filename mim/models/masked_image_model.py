@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mim.models.cpu_kernels import quick_on_cpu
 from mim.models.decoders import create_decoder
 from mim.models.encoder import Encoder
 from mim.models.guides import Choice, Guide
@@ -87,8 +88,9 @@ class MaskedImageModel(nn.Module):
         image = (batch["image"] - self.mean) / self.std
         choice = self._choose(batch, image)
         visible = batch["visible"] if choice is None else choice.visible
-        features = self.encoder(image, visible, self.visible_count)
-        prediction = self.decoder(features, visible)
+        with quick_on_cpu(image.device):
+            features = self.encoder(image, visible, self.visible_count)
+            prediction = self.decoder(features, visible)
         right, whole = self._right(image, prediction)
         errors = self._errors(prediction, right)
         parts = self._over_hidden(errors, prediction, visible)
@@ -121,7 +123,8 @@ class MaskedImageModel(nn.Module):
         """Gives what the decoder makes of a batch as `forward` takes it; nothing is guided."""
         image = (batch["image"] - self.mean) / self.std
         visible = batch["visible"]
-        prediction: Prediction = self.decoder(self.encoder(image, visible, self.visible_count), visible)
+        with quick_on_cpu(image.device):
+            prediction: Prediction = self.decoder(self.encoder(image, visible, self.visible_count), visible)
         return prediction
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ def build_task(config: PretrainConfig) -> MaskedImageModel:
     targets, distillation = build_targets(encoder, config.target)
     size = sum(target.size for target, _ in targets)
     chosen = config.decoder
-    decoder = create_decoder(encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads)
+    decoder = create_decoder(encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads, chosen.share)
     guide = build_guide(config.masking, encoder)
     task = MaskedImageModel(
         encoder, decoder, targets, mean=meets.mean, std=meets.std, distillation=distillation, guide=guide

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from mim.errors import MimError
 from mim.models.decoders.blocks import answer_from, create_blocks, norm_layer
+from mim.models.decoders.hidden import hidden_places, padding_bias
 from mim.models.encoder import Encoder
-from mim.models.features import Features, places, scatter_tokens
+from mim.models.features import Features
 from mim.models.positions import sine_cosine_positions
 from mim.models.prediction import Prediction
 
@@ -14,8 +15,7 @@ from mim.models.prediction import Prediction
 class TransformerDecoder(nn.Module):
     """MAE's decoder: a shared mask token at every hidden cell, positions, a few blocks (He et al., 2022, section 3).
 
-    Where every image has as many visible cells as the others, only hidden cells are computed from the last block's
-    queries on. Their predictions are those of the whole decoder.
+    From the last block's queries on only hidden cells are computed. Their predictions are those of the whole decoder.
 
     Args:
         encoder: whose patch tokens are decoded.
@@ -25,6 +25,7 @@ class TransformerDecoder(nn.Module):
         heads: attention heads.
         class_token: whether the encoder's class token takes part, as in the published checkpoints, at a position of
             zeros. Otherwise it stays in the encoder, and register tokens always do.
+        share: of the hidden cells that take part in training; the others are left out as if they were not there.
 
     Raises:
         MimError: `class_token` is asked for and the encoder has none.
@@ -33,12 +34,20 @@ class TransformerDecoder(nn.Module):
     positions: Tensor
 
     def __init__(
-        self, encoder: Encoder, size: int, width: int, depth: int, heads: int, class_token: bool = False
+        self,
+        encoder: Encoder,
+        size: int,
+        width: int,
+        depth: int,
+        heads: int,
+        class_token: bool = False,
+        share: float = 1.0,
     ) -> None:
         super().__init__()
         if class_token and getattr(encoder.backbone, "cls_token", None) is None:
             raise MimError(f"encoder {encoder.spec.name} has no class token that a decoder could take")
         self.class_token = class_token
+        self.share = share
         self.embed = nn.Linear(encoder.width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         nn.init.normal_(self.mask_token, std=0.02)
@@ -51,20 +60,23 @@ class TransformerDecoder(nn.Module):
         self.predict = nn.Linear(width, size)
 
     def forward(self, features: Features, visible: Tensor) -> Prediction:
-        """Predicts the hidden cells, or every cell where images have different numbers of them."""
+        """Predicts the hidden cells; in training a share of them."""
         assert features.tokens is not None
         assert features.index is not None
-        tokens = self.embed(features.tokens)  # (B, N, width)
-        prefix, cells = self._prefix(features), self.positions[0, int(self.class_token) :]
-        mask_token = self.mask_token.to(tokens.dtype)
-        if not features.even:
-            canvas = scatter_tokens(tokens, features.index, mask_token.expand(len(tokens), len(cells), -1)) + cells
-            tokens, start = torch.cat([*prefix, canvas], dim=1), len(prefix)
-            return Prediction(self._decode(tokens, start))
-        # attention does not ask for order: hidden cells are put behind the others, where no copy is needed to cut them
-        hidden, _ = places(~visible.flatten(1), len(cells) - tokens.shape[1])
-        tokens = torch.cat([*prefix, tokens + cells[features.index], mask_token + cells[hidden]], dim=1)
-        return Prediction(self._decode(tokens, tokens.shape[1] - hidden.shape[1]), hidden)
+        seen, kept = features.index, features.tokens.shape[1] if features.even else None
+        hidden, even = hidden_places(visible, kept, self.share if self.training else 1.0)
+        cells = self.positions[0, int(self.class_token) :]
+        # attention does not ask for order: hidden cells go behind the others, where no copy is needed to cut them off
+        tokens = [
+            *self._prefix(features),
+            self.embed(features.tokens) + cells[seen.clamp(min=0)],
+            self.mask_token + cells[hidden.clamp(min=0)],
+        ]
+        bias = None
+        if not (features.even and even):
+            taken = torch.cat([seen, hidden], dim=1)
+            bias = padding_bias(nn.functional.pad(taken, (int(self.class_token), 0)))
+        return Prediction(self._decode(torch.cat(tokens, dim=1), hidden.shape[1], bias), hidden)
 
     def _prefix(self, features: Features) -> list[Tensor]:
         """The class token with its position, (B, 1, width), where it takes part."""
@@ -73,9 +85,10 @@ class TransformerDecoder(nn.Module):
         assert features.prefix is not None
         return [self.embed(features.prefix[:, :1]) + self.positions[:, :1]]
 
-    def _decode(self, tokens: Tensor, start: int) -> Tensor:
-        """Predicts for the tokens from `start` on: (B, M, P)."""
+    def _decode(self, tokens: Tensor, count: int, bias: Tensor | None) -> Tensor:
+        """Predicts for the last `count` tokens: (B, count, P)."""
         *blocks, last = self.blocks
         for block in blocks:
-            tokens = block(tokens)
-        return self.predict(self.norm(answer_from(last, tokens, start)))  # type: ignore[no-any-return]
+            tokens = block(tokens) if bias is None else block(tokens, attn_mask=bias.to(tokens.dtype))
+        answers = answer_from(last, tokens, tokens.shape[1] - count, bias)
+        return self.predict(self.norm(answers))  # type: ignore[no-any-return]
