@@ -4,8 +4,10 @@
 
 Every arm has the same encoder, meets the same films under the same crops and flips, and is then judged by the same
 code: nearest neighbours and logistic regression on pooled features, and fine-tuning. What differs is how it was
-pretrained: by `train.py` with the recipe of configs/pretrain/xray_vit_tiny.yaml, or by a peer with the decoder and
-masking that it publishes, in bfloat16 too, for as many seconds as mim's run took, all told.
+pretrained: by mim with the recipe of configs/pretrain/xray_vit_tiny.yaml, or by a peer with the decoder and
+masking that it publishes, in bfloat16 too, for as many seconds as mim's run took, all told. Two
+arms show what mim can do besides: mim-cnn is masked pretraining of a small ResNet in the same time, which the peers do
+not have, and mim-long the recipe of mim for longer. They are not part of the comparison at equal encoder or time.
 
 Each arm of each seed is one JSON file under --output; what is there is not done again, so that a run that was
 interrupted goes on, and two processes can share the work: give each its own --seeds or --data, then start the script
@@ -42,9 +44,19 @@ from mim.stages.pretrain import pretrain
 from mim.stages.pretrain_films import choose_films
 from mim.training import make_fabric
 
-RECIPE = Path("configs/pretrain/xray_vit_tiny.yaml")
+VIT = Path("configs/pretrain/xray_vit_tiny.yaml")
+CNN = Path("configs/pretrain/xray_resnet10.yaml")
 FINETUNING = Path("configs/finetune/xray_few_labels.yaml")
-ARMS = ("mim", "mim-long", "vitmae", "lightly", "scratch", "imagenet")
+ARMS = {  # and the file that describes the encoder; mim comes first: it says how long the peers may take
+    "mim": VIT,
+    "mim-cnn": CNN,
+    "mim-long": VIT,
+    "vitmae": VIT,
+    "lightly": VIT,
+    "scratch": VIT,
+    "scratch-cnn": CNN,
+    "imagenet": VIT,
+}
 CALIBRATION_STEPS = 40
 ENDLESS = 10**9  # steps
 PEER_RATE = {"vitmae": 1.5e-3, "lightly": 1.5e-3}  # the best of those in docs/benchmarks.md
@@ -69,9 +81,9 @@ def main() -> None:
     for name in options.data:
         benchmark = BENCHMARKS[name]
         folder = options.output / name
-        films = open_films(configuration(root / benchmark.folder, (), options.output, folder / "none", 0).data)
+        films = open_films(configuration(VIT, root / benchmark.folder, (), options.output, folder / "none", 0).data)
         for trial in read_trials(benchmark, root / benchmark.folder, films, options.seeds, folder):
-            for arm in sorted(options.arms, key=ARMS.index):  # mim first: it says how long the peers may take
+            for arm in (arm for arm in ARMS if arm in options.arms):
                 run_arm(arm, trial, films, options)
     report(options.output)
 
@@ -84,16 +96,18 @@ def run_arm(arm: str, trial: Trial, films: PreparedDataset, options: argparse.Na
         return
     logger.info("%s, %s, %s", data, trial.name, arm)
     place = result.parent / arm
-    config = configuration(trial.source, trial.settings, options.output, place, trial.seed, trial.exclude)
+    config = configuration(ARMS[arm], trial.source, trial.settings, options.output, place, trial.seed, trial.exclude)
     encoder, learnt = pretrained_encoder(arm, config, films, options)
     if encoder is None:
         write_atomically(result, json.dumps({"arm": arm, "absent": learnt["absent"]}) + "\n")
         return
     meets = resolve_input(config.input)
     scores = probe(encoder, films, trial, meets.mean, meets.std)
-    settings = [f"output={place / 'finetuned'}", f"data.path={trial.source}", f"seed={trial.seed}"]
+    settings = [f"output={place / 'finetuned'}", f"data.path={trial.source}", f"seed={trial.seed}", *trial.tuning]
+    settings += ["training.accelerator=cpu", "training.workers=0", "training.checkpoint_every=1000"]
+    settings += ["tracking.wandb=off", "tracking.tensorboard=false"]
     # layer decay protects what was pretrained; fresh weights need none
-    settings += ["optimizer.layer_decay=1.0"] if arm == "scratch" else []
+    settings += ["optimizer.layer_decay=1.0"] if arm.startswith("scratch") else []
     settings += [f"training.epochs={options.finetune_epochs}"] if options.finetune_epochs else []
     tuning = load_config(FinetuneConfig, FINETUNING, settings)
     scores["finetuned"], seconds = finetune(encoder, films, trial, tuning, place / "finetuned", meets.mean, meets.std)
@@ -115,7 +129,13 @@ def run_arm(arm: str, trial: Trial, films: PreparedDataset, options: argparse.Na
 
 
 def configuration(
-    source: Path, settings: tuple[str, ...], output: Path, place: Path, seed: int, exclude: Path | None = None
+    recipe: Path,
+    source: Path,
+    settings: tuple[str, ...],
+    output: Path,
+    place: Path,
+    seed: int,
+    exclude: Path | None = None,
 ) -> PretrainConfig:
     """The recipe for some films."""
     given = [
@@ -132,7 +152,7 @@ def configuration(
         "tracking.wandb=off",
         "tracking.tensorboard=false",
     ]
-    return load_config(PretrainConfig, RECIPE, [*given, *settings])
+    return load_config(PretrainConfig, recipe, [*given, *settings])
 
 
 def pretrained_encoder(
@@ -141,11 +161,11 @@ def pretrained_encoder(
     """The encoder of an arm with what it learnt, and what learning it took."""
     meets = resolve_input(config.input)
     torch.manual_seed(config.seed)
-    if arm in ("mim", "mim-long"):
-        minutes = options.minutes if arm == "mim" else options.long_minutes
+    if arm.startswith("mim"):
+        minutes = options.long_minutes if arm == "mim-long" else options.minutes
         return by_recipe(config, minutes * 60)
     encoder = configured_encoder(config.encoder, meets.image_size)
-    if arm == "scratch":
+    if arm.startswith("scratch"):
         return encoder, {"pretrain_seconds": 0.0, "pretrain_films": 0}
     if arm == "imagenet":
         try:  # timm's own network of this name, of the depth that its weights have

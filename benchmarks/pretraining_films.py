@@ -24,6 +24,7 @@ class Benchmark:
         question: what is told apart, for the heading.
         label: class of a row of labels.csv, 0 or 1; None = no label.
         settings: of pretraining, for all arms: the size of the network's input.
+        tuning: of fine-tuning, for all arms.
         runs: of three seeds, the fold that is the test, or None where labels.csv has a split of its own.
         train_labels: so many films have a label, whole patients, drawn by seed; None = all that may be trained on.
     """
@@ -32,6 +33,7 @@ class Benchmark:
     question: str
     label: Callable[[Row], int | None]
     settings: tuple[str, ...]
+    tuning: tuple[str, ...]
     runs: tuple[tuple[int, int | None], ...]
     train_labels: int | None
 
@@ -42,6 +44,7 @@ BENCHMARKS = {
         question="virus against bacteria, 200 labels, tested on the patients of the validation split",
         label=lambda row: {"bacteria": 0, "virus": 1}.get(row["class"]),
         settings=("input.image_size=[128,128]",),
+        tuning=("training.epochs=16", "training.batch_size=32"),
         runs=((0, None), (1, None), (2, None)),
         train_labels=200,
     ),
@@ -49,7 +52,8 @@ BENCHMARKS = {
         folder="panoramic",
         question="restoration, all labels of the training folds, every fold tested on once, three seeds",
         label=lambda row: int(row["restoration"]) if row["restoration"] else None,
-        settings=("input.image_size=[256,256]",),
+        settings=("input.image_size=[224,224]",),
+        tuning=("training.epochs=6", "training.batch_size=16"),
         runs=((0, 0), (1, 1), (2, 2), (0, 3), (1, 4)),
         train_labels=None,
     ),
@@ -74,6 +78,7 @@ class Trial:
         seed: of drawing labels, of weights and of batches.
         source: the folder of films.
         settings: of pretraining.
+        tuning: settings of fine-tuning.
         exclude: CSV whose test split pretraining leaves out.
         train: films with labels.
         test: films that are measured, of patients that neither pretraining nor training meets.
@@ -83,6 +88,7 @@ class Trial:
     seed: int
     source: Path
     settings: tuple[str, ...]
+    tuning: tuple[str, ...]
     exclude: Path
     train: Labelled
     test: Labelled
@@ -133,7 +139,7 @@ def read_trials(
         train = take([row for row, out in zip(rows, test, strict=True) if not out])
         tested = take([row for row, out in zip(rows, test, strict=True) if out])
         drawn = train if benchmark.train_labels is None else draw_patients(train, benchmark.train_labels, seed)
-        trials.append(Trial(name, seed, source, benchmark.settings, exclude, drawn, tested))
+        trials.append(Trial(name, seed, source, benchmark.settings, benchmark.tuning, exclude, drawn, tested))
     return trials
 
 

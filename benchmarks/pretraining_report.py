@@ -13,8 +13,9 @@ from mim.evaluation.bootstrap import auroc_statistic, percentile_interval, resam
 
 Floats = npt.NDArray[np.float64]
 METHODS = {"knn": "k-NN", "linear": "linear probe", "finetuned": "fine-tuned"}
-PEERS = ("vitmae", "lightly")
 RESAMPLES = 2000
+Runs = dict[str, dict[str, Any]]  # results of one arm by trial
+Arms = dict[str, Runs]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def report(output: Path) -> None:
 def one_dataset(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     """Prints and returns the figures of one folder of films."""
     absent = {result["arm"]: result["absent"] for result in results if "absent" in result}
-    arms: dict[str, dict[str, dict[str, Any]]] = {}
+    arms: Arms = {}
     for result in results:
         if "absent" not in result:
             arms.setdefault(result["arm"], {})[result["trial"]] = result
@@ -74,23 +75,26 @@ def one_dataset(name: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def print_differences(arms: dict[str, dict[str, dict[str, Any]]], content: dict[str, Any]) -> None:
-    """Prints how much better mim is than each other arm on the runs that both have."""
-    print(f"\n| AUROC of mim minus that of | {' | '.join(METHODS.values())} |\n|---|{'---|' * len(METHODS)}")
-    for other in (arm for arm in arms if arm != "mim" and "mim" in arms):
-        figures = {method: difference(arms[other], arms["mim"], method) for method in METHODS}
-        shown = [figure.text("+") if figure else "no run in common" for figure in figures.values()]
-        print(f"| {other} | {' | '.join(shown)} |")
-        content[other] = {method: vars(figure) if figure else None for method, figure in figures.items()}
+def print_differences(arms: Arms, content: dict[str, Any]) -> None:
+    """Prints how much better each arm of mim is than each other arm, on the runs that both have."""
+    print(f"\n| AUROC of | minus that of | {' | '.join(METHODS.values())} |\n|---|---|{'---|' * len(METHODS)}")
+    for ours in (arm for arm in arms if arm.startswith("mim")):
+        for other in (arm for arm in arms if not arm.startswith("mim")):
+            figures = {method: difference(arms[other], arms[ours], method) for method in METHODS}
+            shown = [figure.text("+") if figure else "no run in common" for figure in figures.values()]
+            print(f"| {ours} | {other} | {' | '.join(shown)} |")
+            content[f"{ours} - {other}"] = {
+                method: vars(figure) if figure else None for method, figure in figures.items()
+            }
 
 
-def auroc(runs: dict[str, dict[str, Any]], method: str) -> Interval:
+def auroc(runs: Runs, method: str) -> Interval:
     """Mean over runs of the AUROC, with an interval over patients and seeds."""
     values = [roc_auc_score(result["label"], result["scores"][method]) for result in runs.values()]
     return interval(values, {trial: resampled(result, method) for trial, result in runs.items()}, runs)
 
 
-def difference(others: dict[str, dict[str, Any]], ours: dict[str, dict[str, Any]], method: str) -> Interval | None:
+def difference(others: Runs, ours: Runs, method: str) -> Interval | None:
     """Mean over runs of the difference, each on the same resamples of patients for both; None without common runs."""
     common = {trial: result for trial, result in ours.items() if trial in others}
     if not common:
@@ -120,7 +124,7 @@ def resampled(result: dict[str, Any], method: str) -> Floats:
     return drawn.values["auroc"]
 
 
-def interval(values: list[float], draws: dict[str, Floats], runs: dict[str, dict[str, Any]]) -> Interval:
+def interval(values: list[float], draws: dict[str, Floats], runs: Runs) -> Interval:
     """Mean with a percentile interval.
 
     Runs that were tested on the same films differ by their seed, which is drawn with replacement too, as in

@@ -142,5 +142,5 @@ def test_a_table_is_made_of_what_is_finished(
     said = capsys.readouterr().out
     assert "| imagenet | 0 | no weights |" in said
     compared = json.loads((tmp_path / "compare.json").read_text())["chest"]
-    assert compared["differences"]["vitmae"]["linear"]["value"] > 0
+    assert compared["differences"]["mim - vitmae"]["linear"]["value"] > 0
     assert compared["absent"] == {"imagenet": "no weights"}

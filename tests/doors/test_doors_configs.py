@@ -18,6 +18,8 @@ PRETRAINING = {
     "mae_vit_small": SHALLOW,
     "mae_vit_base": SHALLOW,
     "sparse_resnet50": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
+    "xray_vit_tiny": SHALLOW,
+    "xray_resnet10": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }
 FROM_SCRATCH = {"classify_scratch_resnet": SMALL_IMAGE}
