@@ -23,7 +23,7 @@ class Benchmark:
         folder: under the folder of shared data.
         question: what is told apart, for the heading.
         label: class of a row of labels.csv, 0 or 1; None = no label.
-        settings: of pretraining, for all arms: the size of the network's input.
+        settings: of pretraining: the size of the network's input, for all arms, and what mim rebuilds.
         tuning: of fine-tuning, for all arms.
         runs: of three seeds, the fold that is the test, or None where labels.csv has a split of its own.
         train_labels: so many films have a label, whole patients, drawn by seed; None = all that may be trained on.
@@ -52,7 +52,7 @@ BENCHMARKS = {
         folder="panoramic",
         question="restoration, all labels of the training folds, every fold tested on once, three seeds",
         label=lambda row: int(row["restoration"]) if row["restoration"] else None,
-        settings=("input.image_size=[224,224]",),
+        settings=("input.image_size=[224,224]", "target.normalize_pixels=false"),
         tuning=("training.epochs=6", "training.batch_size=16"),
         runs=((0, 0), (1, 1), (2, 2), (0, 3), (1, 4)),
         train_labels=None,
