@@ -67,7 +67,7 @@ MACHINE = (
     "tracking.tensorboard=false",
 )
 ENDLESS = 10**9  # steps
-PEER_RATE = {"vitmae": 1.5e-3, "lightly": 1.5e-3}  # the best of those in docs/benchmarks.md
+PEER_RATE = {"vitmae": 1.5e-3, "lightly": 1.5e-3}  # the rate of our own recipe
 
 logger = logging.getLogger("mim")
 
