@@ -29,6 +29,8 @@ PRETRAINING = {
     "mae_hiera_tiny": (*SMALL_IMAGE, "encoder.timm_args={stages: [1, 1, 1, 1]}", "decoder.depth=1"),
     "sparse_resnet50": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
     "sparse_efficientnet_b0": SMALL_IMAGE,
+    "xray_vit_tiny": SHALLOW,
+    "xray_resnet10": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }
 FROM_SCRATCH = {"classify_scratch_resnet": SMALL_IMAGE}
