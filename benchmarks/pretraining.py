@@ -151,7 +151,7 @@ def configuration(
         f"data.exclude={exclude or 'none'}",
         f"output={place / 'pretrained'}",
         f"seed={seed}",
-        "picture_every=100000",
+        "watch.looks=0",
     ]
     return load_config(PretrainConfig, recipe, [*given, *MACHINE, *settings])
 
