@@ -3,11 +3,13 @@
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -20,9 +22,10 @@ from mim.training.nonfinite import BadStep, save_batches, save_model
 from mim.training.optimizer import build_average, build_optimizer, learning_rate, set_learning_rate
 from mim.training.plan import Plan
 from mim.training.progress import Progress
+from mim.training.reading import Reading, StepResult
 from mim.training.run_folder import RunFolder
 from mim.training.signals import StopSignals
-from mim.training.step import Batches, StepResult, accumulate_gradient, derive_seed, draw_batches, gather
+from mim.training.step import Batches, accumulate_gradient, derive_seed, draw_batches
 from mim.training.tracking import Tracker
 from mim.training.validation import EpochEnd, validate
 from mim.training.weights import Best, Monitor, is_better, load_weights, read_best, save_best, save_weights
@@ -66,6 +69,7 @@ def train_task(
     monitor: Monitor | None = None,
     looks: Looks | None = None,
     on_begin: Callable[[], object] | None = None,
+    read_late: bool | None = None,
 ) -> Outcome:
     """Trains a task to its end, from the newest checkpoint of its folder if there is one.
 
@@ -92,6 +96,9 @@ def train_task(
         looks: what to look at, after which steps; no step comes out otherwise for it.
         on_begin: called on rank 0 before the first step, once it is sure that the folder holds no run of other films:
             the place to write down what the run is on.
+        read_late: whether the figures of a step are read while the device is busy with the next one, so that it never
+            waits for the loop; None = on a GPU. Whether a step counts is then decided on the device. What is written is
+            the same; only where a step is skipped do a moving average and a teacher follow the unchanged weights.
 
     Returns:
         What the run came to.
@@ -104,7 +111,8 @@ def train_task(
     plan = Plan.from_config(config.training, steps_per_epoch)
     task = fabric.to_device(task)
     state = TrainingState(task, build_optimizer(task, config.optimizer), build_average(task, config.optimizer))
-    run = _Run(fabric, config, folder, plan, state, dict(fingerprint), on_epoch_end, monitor, looks)
+    late = fabric.device.type == "cuda" if read_late is None else read_late
+    run = _Run(fabric, config, folder, plan, state, dict(fingerprint), on_epoch_end, monitor, looks, late)
     return run.train(batches, on_begin or (lambda: None))
 
 
@@ -122,6 +130,7 @@ class _Run:
         on_epoch_end: EpochEnd | None,
         monitor: Monitor | None,
         looks: Looks | None,
+        late: bool,
     ) -> None:
         self.fabric = fabric
         self.config = config
@@ -134,7 +143,13 @@ class _Run:
         self.looks = looks or Looks(frozenset(), lambda *_: {})
         self.store = CheckpointStore(folder.checkpoints, config.training.keep_checkpoints)
         self.tracker: Tracker | None = None
+        self.progress: Progress | None = None
         self.began = time.monotonic()
+        # a run that stops at the first bad step keeps the weights that the step met: it cannot be a step ahead
+        self.late = late and config.training.max_skipped > 0
+        self.unread: deque[Reading] = deque()
+        self.read_at = time.monotonic()
+        self.images, self.seconds, self.waited = 0, 0.0, 0.0
 
     def train(self, batches: Batches, on_begin: Callable[[], object]) -> Outcome:
         """Goes from where the run stands to its end."""
@@ -145,35 +160,51 @@ class _Run:
             state.task.compile()  # in place, so that no key of its state changes
         module, optimizer = self.fabric.setup(state.task, state.optimizer)
         self.began = time.monotonic() - state.seconds
-        images, seconds, waited = 0, 0.0, 0.0
         with ExitStack() as stack:
             signals = stack.enter_context(StopSignals())
             on_rank_zero(self.fabric, lambda: self.open_tracker(stack, metrics_lines))
-            progress = stack.enter_context(Progress(plan.total_steps, state.step, shown=self.fabric.is_global_zero))
+            shown = self.fabric.is_global_zero
+            self.progress = stack.enter_context(Progress(plan.total_steps, state.step, shown=shown))
             if self.is_measured(state.step) and state.validated < state.step:
                 self.measure()
                 self.save()
             stream = stack.enter_context(closing(draw_batches(batches, state.step)))
             module.train()
             while state.step < plan.total_steps:
-                began = time.monotonic()
-                result = self.step(module, optimizer, stream, signals)
-                took = time.monotonic() - began
-                images, seconds, waited = images + result.images, seconds + took, waited + result.waited
-                timings = {"images_per_second": result.images / took, "data_wait": result.waited / took}
-                progress.advance(result.figures["loss"], **timings)
-                self.log(result, timings)
-                if result.stop:
-                    self.save()
-                    raise Interrupted(state.step)
+                self.read_at = self.read_at if self.unread else time.monotonic()
+                self.unread.append(self.step(module, optimizer, stream, signals))
+                self.settle()
                 if self.is_measured(state.step):
                     self.measure()
-                if state.step % self.config.training.checkpoint_every == 0 or state.step == plan.total_steps:
+                if self.is_saved(state.step):
                     self.save()
             state.best = on_rank_zero(self.fabric, self.export)
-        seconds = max(seconds, 1e-9)
-        rate, waiting = images / seconds, waited / seconds
+        seconds = max(self.seconds, 1e-9)
+        rate, waiting = self.images / seconds, self.waited / seconds
         return Outcome(state.step, state.seconds, rate, waiting, state.figures, state.best, state.skipped)
+
+    def settle(self) -> None:
+        """Reads what can be read: all steps but the newest, or all where something rests on them.
+
+        Raises:
+            Interrupted: the run was asked to stop, and saved itself.
+        """
+        step = self.state.step
+        everything = not self.is_late() or self.is_measured(step) or self.is_saved(step)
+        stop = False
+        while len(self.unread) > (0 if everything or stop else 1):
+            stop = self.finish(self.unread.popleft()) or stop
+        if stop:
+            self.save()
+            raise Interrupted(step)
+
+    def is_late(self) -> bool:
+        """Whether a step may be begun before the last one was read; not while steps are being skipped."""
+        return self.late and not self.state.skipped_in_a_row
+
+    def is_saved(self, step: int) -> bool:
+        """Whether a checkpoint is written after a step."""
+        return step % self.config.training.checkpoint_every == 0 or step == self.plan.total_steps
 
     def open_tracker(self, stack: ExitStack, metrics_lines: int) -> None:
         """Opens the places where figures go, on the rank that writes them."""
@@ -198,60 +229,82 @@ class _Run:
         self.state.best = best
         return int(saved["metrics_lines"])
 
-    def step(
-        self, module: Any, optimizer: Any, stream: Iterator[dict[str, Tensor]], signals: StopSignals
-    ) -> StepResult:
-        """Does one step and counts it."""
+    def step(self, module: Any, optimizer: Any, stream: Iterator[dict[str, Tensor]], signals: StopSignals) -> Reading:
+        """Does one step, which changes nothing if the loss or the gradient is not finite."""
         state, config = self.state, self.config
         tell_progress(state.task, state.step / self.plan.total_steps)
         set_learning_rate(state.optimizer, learning_rate(state.step, self.plan.total_steps, config.optimizer))
         optimizer.zero_grad()
-        buffers = [buffer.clone() for buffer in state.task.buffers()]
+        buffers = [buffer.clone() for buffer in state.task.buffers()]  # statistics of batch norm
         ours = accumulate_gradient(self.fabric, module, stream, config, state.step)
         norm = self.fabric.clip_gradients(
             module, optimizer, max_norm=config.optimizer.clip_norm or math.inf, error_if_nonfinite=False
         )
-        result = gather(self.fabric, ours, norm, stop=signals.came)
-        if result.problem is not None:
-            for buffer, before in zip(state.task.buffers(), buffers, strict=True):  # statistics of batch norm
-                buffer.copy_(before)
-            self.skip(result.problem, ours.batches)
-            return result
-        optimizer.step()
         state.step += 1
-        state.skipped_in_a_row = 0
+        reading = Reading(self.fabric, ours, norm, step=state.step, stop=signals.came)
+        late = self.is_late()
+        if late or reading.read().problem is not None:
+            for buffer, before in zip(state.task.buffers(), buffers, strict=True):
+                buffer.copy_(torch.where(reading.bad, before, buffer))
+        if not late and reading.read().problem is not None:
+            return reading
+        fused: Any = state.optimizer
+        fused.found_inf = reading.bad.float() if late else None  # where it is 1 the weights stay as they are
+        optimizer.step()
         tell_step(state.task)
         if state.average is not None:
             state.average.update(state.task, step=state.step)
-        return result
+        return reading
 
-    def skip(self, problem: str, batches: list[dict[str, Tensor]]) -> None:
-        """Counts a step that changes nothing; stops the run, and keeps what the step met, where there are too many."""
+    def finish(self, reading: Reading) -> bool:
+        """Counts a step and writes its figures down; says whether the run must stop.
+
+        Raises:
+            MimError: too many steps in a row were skipped.
+        """
+        result = reading.read()
+        now = time.monotonic()
+        took, self.read_at = max(now - self.read_at, 1e-9), now
+        self.images, self.seconds, self.waited = (
+            self.images + result.images,
+            self.seconds + took,
+            self.waited + result.waited,
+        )
+        if result.problem is None:
+            self.state.skipped_in_a_row = 0
+        else:
+            self.skip(reading, result.problem)
+        timings = {"images_per_second": result.images / took, "data_wait": result.waited / took}
+        assert self.progress is not None
+        self.progress.advance(result.figures["loss"], **timings)
+        self.log(reading.step, result, timings)
+        return result.stop
+
+    def skip(self, reading: Reading, problem: str) -> None:
+        """Counts a step that changed nothing; stops the run, and keeps what the step met, where there are too many."""
         state, training = self.state, self.config.training
-        state.step += 1
         state.skipped += 1
         state.skipped_in_a_row += 1
         if state.skipped_in_a_row <= training.max_skipped:
-            logger.warning("%s at step %d: the step is skipped", problem, state.step)
+            logger.warning("%s at step %d: the step is skipped", problem, reading.step)
             return
         rank, path = self.fabric.global_rank, self.folder.path
-        seeds = [derive_seed(self.config.seed, state.step - 1, place, rank) for place in range(len(batches))]
-        bad = BadStep(state.step, problem, state.skipped_in_a_row, seeds, training.precision, self.plan.total_steps)
-        save_batches(path, rank, batches, bad)
+        seeds = [derive_seed(self.config.seed, reading.step - 1, place, rank) for place in range(len(reading.batches))]
+        bad = BadStep(reading.step, problem, state.skipped_in_a_row, seeds, training.precision, self.plan.total_steps)
+        save_batches(path, rank, reading.batches, bad)
         on_rank_zero(self.fabric, lambda: save_model(path, state.task))
         precision = "" if training.precision == "32-true" else " or give training.precision=32-true"
         earlier = f" and so it was in the {training.max_skipped} steps before" if training.max_skipped else ""
         raise MimError(
-            f"{problem} at step {state.step}{earlier} (training.max_skipped={training.max_skipped}); lower "
+            f"{problem} at step {reading.step}{earlier} (training.max_skipped={training.max_skipped}); lower "
             f"optimizer.lr{precision}; {self.store.describe_newest()}; where it began: "
             f"python -m mim.stages.replay {path}"
         )
 
-    def log(self, result: StepResult, timings: Mapping[str, float]) -> None:
-        """Writes the figures of the step that was done."""
+    def log(self, step: int, result: StepResult, timings: Mapping[str, float]) -> None:
+        """Writes the figures of a step."""
         if self.tracker is None:
             return
-        step = self.state.step
         figures = {f"train/{name}": value for name, value in result.figures.items()}
         if result.problem is not None:
             figures["train/skipped_steps"] = self.state.skipped

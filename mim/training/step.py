@@ -1,7 +1,6 @@
-"""One step: forward and backward over the accumulated batches, and the figures of all ranks."""
+"""One step: forward and backward over the accumulated batches."""
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -15,25 +14,6 @@ from mim.config import RunConfig
 from mim.training.signals import held_back
 
 Batches = Callable[[int], Iterator[dict[str, Tensor]]]
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What a step came to, over all its batches and all ranks.
-
-    Attributes:
-        figures: the loss and its named parts, and the norm of the gradient before clipping.
-        images: images that were met.
-        waited: seconds in which the loop waited for batches, mean over the ranks.
-        stop: whether any rank was asked to stop.
-        problem: what is not finite, the loss or the gradient; None where both are.
-    """
-
-    figures: dict[str, float]
-    images: int
-    waited: float
-    stop: bool
-    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,25 +98,3 @@ def accumulate_gradient(
                 mean = value.detach().float() / accumulate
                 means[name] = means[name] + mean if name in means else mean
     return Accumulated(means, images, waited, met)
-
-
-def gather(fabric: Fabric, step: Accumulated, gradient_norm: Tensor, *, stop: bool) -> StepResult:
-    """Averages the figures of a step over the ranks, and with them tells all ranks whether one must stop.
-
-    Args:
-        fabric: a launched Fabric.
-        step: what this rank has; its scalars go by the same names on all ranks.
-        gradient_norm: norm of the gradient before clipping, the same on all ranks.
-        stop: whether this rank was asked to stop.
-    """
-    ours = torch.tensor([float(step.images), step.waited, float(stop)], device=gradient_norm.device)
-    reduced = fabric.all_reduce(torch.stack([*step.means.values(), gradient_norm.float(), *ours]), reduce_op="mean")
-    *values, norm, images_per_rank, waited, stopped = reduced.tolist()
-    figures = dict(zip(step.means, values, strict=True))
-    not_finite = (
-        f"the {name} is {value}"
-        for name, value in (("loss", figures["loss"]), ("gradient", norm))
-        if not math.isfinite(value)
-    )
-    images = round(images_per_rank * fabric.world_size)
-    return StepResult({**figures, "gradient_norm": norm}, images, waited, stopped > 0, next(not_finite, None))
