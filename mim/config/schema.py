@@ -1,8 +1,8 @@
 """Every setting of the three doors, with its type, its default and what it means."""
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Final = 1
 
@@ -176,27 +176,6 @@ class MaskingConfig(Config):
         description="foreground: hide equally many cells of every film, air too; "
         "false = the ratio is of the tissue, and air stays visible",
     )
-
-    @model_validator(mode="after")
-    def _each_setting_is_read(self) -> Self:
-        readers = {
-            "unit": ("random",),
-            "guided_share": ("texture", "hard", "attention"),
-            "exact": ("foreground",),
-        }
-        for name, patterns in readers.items():
-            default = type(self).model_fields[name].default
-            if self.pattern not in patterns and getattr(self, name) != default:
-                raise ValueError(
-                    f"masking.{name} is not read where masking.pattern is {self.pattern}, but where it is "
-                    f"{' or '.join(patterns)}; leave it out"
-                )
-        if isinstance(self.ratio, tuple):
-            if self.ratio[0] > self.ratio[1]:
-                raise ValueError(f"masking.ratio [{self.ratio[0]}, {self.ratio[1]}]: the smaller must come first")
-            if self.exact:
-                raise ValueError("masking.exact asks for equal counts, and a range of masking.ratio gives unequal ones")
-        return self
 
 
 class DecoderConfig(Config):

@@ -91,9 +91,11 @@ def masked_batch_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor, several: 
         norm.num_batches_tracked.add_(1)
         momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
         with torch.no_grad():
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
             unbiased = variance * number / (number - 1)
-            norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
+            # .data, for torch's own batch norm keeps these for its backward pass without needing them: a network that
+            # is run twice before that, once in each form, would be refused
+            norm.running_mean.data.lerp_(mean.to(norm.running_mean.dtype), momentum)
+            norm.running_var.data.lerp_(unbiased.to(norm.running_var.dtype), momentum)
     return _affine(norm, centred * (variance + norm.eps).rsqrt()[:, None, None]).to(x.dtype)
 
 

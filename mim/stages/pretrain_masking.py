@@ -6,6 +6,32 @@ from mim.masking.patterns import hidden_count
 from mim.models import Encoder
 from mim.models.guides import AttentionGuide, Guide, HardPatchGuide
 
+READERS = {
+    "unit": ("random",),
+    "guided_share": ("texture", "hard", "attention"),
+    "exact": ("foreground",),
+}
+
+
+def check_masking(masking: MaskingConfig, grid: tuple[int, int]) -> None:
+    """Refuses settings that the pattern does not read, and ratios that cannot be.
+
+    Raises:
+        MimError: naming the setting.
+    """
+    for name, patterns in READERS.items():
+        if masking.pattern not in patterns and getattr(masking, name) != MaskingConfig.model_fields[name].default:
+            raise MimError(
+                f"masking.{name} is not read where masking.pattern is {masking.pattern}, but where it is "
+                f"{' or '.join(patterns)}; leave it out"
+            )
+    if isinstance(masking.ratio, tuple):
+        if masking.ratio[0] > masking.ratio[1]:
+            raise MimError(f"masking.ratio [{masking.ratio[0]}, {masking.ratio[1]}]: the smaller must come first")
+        if masking.exact:
+            raise MimError("masking.exact asks for equal counts, and a range of masking.ratio gives unequal ones")
+    check_ratio(masking, grid)
+
 
 def check_ratio(masking: MaskingConfig, grid: tuple[int, int]) -> None:
     """Refuses a ratio that hides none or all of the cells of a grid.

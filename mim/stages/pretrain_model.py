@@ -9,7 +9,7 @@ from mim.errors import MimError
 from mim.models import Encoder, create_decoder
 from mim.models.targets import HogTarget, LatentTarget, PixelTarget, SpectralTarget, Target, VisibleDistillation
 from mim.stages.common import configured_encoder, resolve_input
-from mim.stages.pretrain_masking import build_guide, check_ratio, visible_count
+from mim.stages.pretrain_masking import build_guide, check_masking, visible_count
 from mim.tasks import MaskedImageModel
 from mim.training import load_weights
 
@@ -26,7 +26,7 @@ def build_task(config: PretrainConfig) -> MaskedImageModel:
     encoder = configured_encoder(config.encoder, meets.image_size)
     if encoder.grid() == (1, 1):
         raise MimError(f"input.image_size: one cell of {encoder.patch_size} pixels is too few to hide some; enlarge it")
-    check_ratio(config.masking, encoder.grid())
+    check_masking(config.masking, encoder.grid())
     targets, distillation = build_targets(encoder, config.target)
     size = sum(target.size for target, _ in targets)
     chosen = config.decoder

@@ -40,7 +40,7 @@ def test_without_pixels_nothing_is_drawn_and_the_log_and_the_report_say_so_once(
     unlabelled: tuple[str, ...], labelled: tuple[str, ...], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    said = succeed("train", *unlabelled, "target={pixels: 0, hog: 1}", "picture_every=1", f"output={folder}")
+    said = succeed("train", *unlabelled, "target={pixels: 0, hog: 1}", "watch.looks=2", f"output={folder}")
     assert said.err.count("no pictures are drawn") == 1
     assert not list((folder / "pictures").glob("*.png"))
     brief = tuple(setting for setting in unlabelled if setting.startswith(("tracking", "training")))

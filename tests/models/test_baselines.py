@@ -91,6 +91,7 @@ def test_the_fill_takes_nothing_from_hidden_pixels_and_keeps_an_even_grey() -> N
 
 def test_a_target_that_changes_during_the_run_has_no_baseline() -> None:
     class Teacher(PixelTarget):
+        name = "teacher"
         fixed = False
 
     encoder = create_encoder("vit_tiny_patch16_224", (64, 96), 1, "drop", depth=1, embed_dim=24, num_heads=2)

@@ -143,6 +143,17 @@ def test_several_channels_are_described_each_for_itself(kind):
         torch.testing.assert_close(target(grey).view(1, 24, 256, 3)[..., 2], alone(image[:, :1]))
 
 
+class Whole(torch.nn.Module):
+    """A decoder whose answers are laid out over all cells."""
+
+    def __init__(self, decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, features, visible):
+        return Prediction(self.decoder(features, visible).lay(visible[0].numel()))
+
+
 class Some(torch.nn.Module):
     """A decoder that answers for chosen cells only."""
 
@@ -167,10 +178,11 @@ def test_the_loss_is_the_weighted_sum_of_its_parts_and_each_is_its_own_loss():
     parts = {"pixels": 0.5, "hog": 2.0, "spectral": 3.0}
     assert set(out) == {"loss", *(f"loss_{name}" for name in parts)}
     torch.testing.assert_close(out["loss"], sum(weight * out[f"loss_{name}"] for name, weight in parts.items()))
-    hidden = ~batch["visible"].flatten(1)
-    split = torch.split(task.predict(batch).values, task.sizes, dim=-1)
+    prediction = task.predict(batch)
+    hidden = prediction.counted(batch["visible"])
+    split = torch.split(prediction.values, task.sizes, dim=-1)
     for (target, _), values in zip(targets_of(encoder), split, strict=True):
-        expected = (values - target(batch["image"]))[hidden].square().mean()
+        expected = (values - prediction.take(target(batch["image"])))[hidden].square().mean()
         torch.testing.assert_close(out[f"loss_{target.name}"], expected)
 
 
@@ -178,6 +190,7 @@ def test_a_loss_over_some_predicted_cells_counts_the_hidden_ones_among_them():
     encoder = small()
     task = MaskedImageModel(encoder, targets=targets_of(encoder)).eval()
     batch = batch_for(encoder)
+    task.decoder = Whole(task.decoder)
     everything = task.predict(batch).values
     index = torch.rand(3, 24, generator=torch.Generator().manual_seed(3)).argsort(1)[:, :9]
     task.decoder = Some(task.decoder, index)

@@ -48,12 +48,13 @@ def test_positions_are_distinct_and_refuse_odd_widths():
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "convnextv2_atto"])
-def test_a_decoder_predicts_every_pixel_of_every_cell(name):
+def test_a_decoder_predicts_every_pixel_of_every_hidden_cell(name):
     encoder = create_encoder(name, (64, 96), **({"depth": 1} if "vit" in name else {}))
     visible = torch.rand(2, *encoder.grid()) > 0.5
     decoder = create_decoder(encoder, width=32, depth=1, heads=4)
-    prediction = decoder(encoder(torch.rand(2, 1, 64, 96), visible), visible).values
-    assert prediction.shape == (2, visible[0].numel(), encoder.patch_size**2)
+    prediction = decoder(encoder(torch.rand(2, 1, 64, 96), visible), visible)
+    assert torch.equal(prediction.counted(visible).sum(1), (~visible).flatten(1).sum(1))
+    assert prediction.lay(visible[0].numel()).shape == (2, visible[0].numel(), encoder.patch_size**2)
 
 
 def test_a_cnn_decoder_follows_the_grid_of_smaller_cells():
