@@ -4,8 +4,9 @@
 
 Every arm has the same encoder, meets the same films under the same crops and flips, and is then judged by the same
 code: nearest neighbours and logistic regression on pooled features, and fine-tuning. What differs is how it was
-pretrained: by mim with the recipe of configs/pretrain/xray_vit_tiny.yaml, or by a peer with the decoder and
-masking that it publishes, in bfloat16 too, for as many seconds as mim's run took, all told. Two
+pretrained: by mim with the recipe of configs/pretrain/xray_vit_tiny.yaml, or by a peer with the same masking, a decoder
+of the same size (or, in the arms *-published, the one that it publishes) and the same optimiser, in bfloat16 too, for as
+many seconds as mim's run took, all told. Two
 arms show what mim can do besides: mim-cnn is masked pretraining of a small ResNet in the same time, which the peers do
 not have, and mim-cnn-long the same for longer. They are no part of the comparison at equal encoder.
 
@@ -53,6 +54,8 @@ ARMS = {  # and the file that describes the encoder; mim comes first: it says ho
     "mim-cnn-long": CNN,
     "vitmae": VIT,
     "lightly": VIT,
+    "vitmae-published": VIT,
+    "lightly-published": VIT,
     "scratch": VIT,
     "scratch-cnn": CNN,
     "imagenet": VIT,
@@ -67,7 +70,7 @@ MACHINE = (
     "tracking.tensorboard=false",
 )
 ENDLESS = 10**9  # steps
-PEER_RATE = {"vitmae": 1.5e-3, "lightly": 1.5e-3}  # the rate of our own recipe
+PEER_RATE = 1.5e-3  # that of our own recipe
 
 logger = logging.getLogger("mim")
 
@@ -188,7 +191,7 @@ def pretrained_encoder(
     if ours.is_file():
         seconds = json.loads(ours.read_text())["pretrain_seconds"]
     peer = PEERS[arm](encoder)
-    steps, loss = train_peer(peer, peer_batches(config, films), seconds=seconds, lr=PEER_RATE[arm])
+    steps, loss = train_peer(peer, peer_batches(config, films), seconds=seconds, lr=PEER_RATE)
     encoder.backbone.load_state_dict(peer.encoder_state())
     learnt = {"pretrain_seconds": seconds, "pretrain_films": steps * config.training.batch_size, "loss": loss}
     return encoder, learnt
