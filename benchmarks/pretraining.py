@@ -6,8 +6,9 @@ Every arm has the same encoder, meets the same films under the same crops and fl
 code: nearest neighbours and logistic regression on pooled features, and fine-tuning. What differs is how it was
 pretrained: by mim with the recipe of configs/pretrain/xray_vit_tiny.yaml, or by a peer with the same masking, a
 decoder of the same size (or, in the arms *-published, the one that it publishes) and the same optimiser, in bfloat16
-too, for as many seconds as mim's run took, all told. Two arms show what mim can do besides: mim-cnn is masked pretraining of a small ResNet in the same time, which the peers do
-not have, and mim-cnn-long the same for longer. They are no part of the comparison at equal encoder.
+too, for as many seconds as mim's run took, all told. Two arms show what mim can do besides: mim-cnn is masked
+pretraining of a small ResNet in the same time, which the peers do not have, and mim-cnn-long the same for longer. They
+are no part of the comparison at equal encoder.
 
 Each arm of each seed is one JSON file under --output; what is there is not done again, so that a run that was
 interrupted goes on, and two processes can share the work: give each its own --seeds or --data, then start the script

@@ -2,8 +2,8 @@
 
 Three quarters are hidden, the target is normalised pixels, and the decoder is as light as ours, or the one that they
 publish as their default: 512 channels and 8 blocks, which behind an encoder this small takes nearly all the time. The
-optimiser is the same fused AdamW. What they learn is brought into an encoder of mim by renaming weights, so that probing
-and fine-tuning are the same code for all.
+optimiser is the same fused AdamW. What they learn is brought into an encoder of mim by renaming weights, so that
+probing and fine-tuning are the same code for all.
 """
 
 import math
