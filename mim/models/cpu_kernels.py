@@ -44,8 +44,8 @@ class _QuickKernels(TorchFunctionMode):
         products: Callable[..., Tensor] = _attention_by_products
         if func is F.linear and not kwargs and _suits_onednn(*args):
             return _OneDnnLinear.apply(*args, *([None] if len(args) == 2 else []))
-        if func is F.scaled_dot_product_attention and _suits_products(*args[:3], **kwargs):
-            return products(*args[:3], kwargs.get("attn_mask"))
+        if func is F.scaled_dot_product_attention and len(args) == 3 and _suits_products(*args, **kwargs):
+            return products(*args, kwargs.get("attn_mask"))
         return func(*args, **kwargs)
 
 
@@ -57,6 +57,8 @@ def _suits_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool
 
 def _suits_products(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> bool:
     plain = not options.get("dropout_p") and not options.get("is_causal") and options.keys() <= _PLAIN_OPTIONS
+    mask = options.get("attn_mask")
+    plain = plain and (mask is None or mask.is_floating_point())  # a boolean one cannot be added
     small = query.ndim == 4 and math.prod(query.shape[:3]) * key.shape[2] <= MOST_LOGITS
     bfloat16 = query.dtype == key.dtype == value.dtype == torch.bfloat16
     return plain and small and bfloat16 and query.requires_grad and query.device.type == "cpu"

@@ -64,8 +64,8 @@ def create_encoder(
         name: timm model name of one of `FAMILIES`.
         image_size: height and width in pixels.
         in_chans: channels; pretrained RGB stems are adapted by timm.
-        hidden: how cells are hidden: `drop` (ViT, Hiera), `token` (ViT, Swin) or `sparse` (ResNet, ConvNeXt); None =
-            the first of these that the family can do.
+        hidden: how cells are hidden: `drop` (ViT, Hiera), `token` (ViT, Swin), `sparse` or `layer` (ResNet, ConvNeXt,
+            EfficientNet); None = the first of these that the family can do.
         patch_size: side of one cell of `visible` in pixels. ViTs bring their own (another value asks timm for that
             patch size), a cell of Hiera is a mask unit; Swin and CNNs default to 32, the stride of the last stage.
         pretrained: load timm's published weights.

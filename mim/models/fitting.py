@@ -42,36 +42,40 @@ def adapt_channels(state: dict[str, Tensor], own: dict[str, Tensor], backbone: n
     return adapted
 
 
-def resize_positions(state: dict[str, Tensor], own: dict[str, Tensor], backbone: nn.Module) -> list[str]:
-    """Resamples absolute positions from the square grid of a file to the grid of the model.
+def resize_positions(
+    state: dict[str, Tensor], own: dict[str, Tensor], backbone: nn.Module, image_size: tuple[int, int] = (1, 1)
+) -> list[str]:
+    """Resamples absolute positions from the grid of a file to the grid of the model.
 
     Args:
         state: what is to be loaded; changed in place.
         own: what the model has.
         backbone: the timm model.
+        image_size: height and width of the images that the file's network took; only their ratio is read. A square
+            unless the file says otherwise.
 
     Returns:
         What was adapted, in words.
 
     Raises:
-        ValueError: the positions in the file are not those of a square grid.
+        ValueError: the positions in the file are not those of such a grid.
     """
     name = "pos_embed"
     grid, prefix = _grid(backbone)
     if grid is None or name not in state or name not in own or state[name].shape[-1] != own[name].shape[-1]:
         return []
     cells = state[name].shape[1] - prefix
-    rows = isqrt(max(cells, 0))
-    if rows * rows != cells:
+    rows, columns = (isqrt(max(cells, 0) * image_size[i] // image_size[1 - i]) for i in range(2))
+    if rows * columns != cells:
         if cells == grid[0] * grid[1]:
             return []
         raise ValueError(f"{name} has {cells} cells there, which are no square, and {grid[0]}x{grid[1]} here")
-    if (rows, rows) == grid:
+    if (rows, columns) == grid:
         return []
     state[name] = resample_abs_pos_embed(
-        state[name], new_size=list(grid), old_size=[rows, rows], num_prefix_tokens=prefix
+        state[name], new_size=list(grid), old_size=[rows, columns], num_prefix_tokens=prefix
     )
-    return [f"{name} from {rows}x{rows} to {grid[0]}x{grid[1]} cells"]
+    return [f"{name} from {rows}x{columns} to {grid[0]}x{grid[1]} cells"]
 
 
 def _grid(backbone: Any) -> tuple[tuple[int, int] | None, int]:

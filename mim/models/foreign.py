@@ -10,11 +10,12 @@ from mim.errors import MimError
 from mim.models.checkpoint_file import read_tensors
 from mim.models.create import create_encoder
 from mim.models.encoder import Encoder
-from mim.models.exported import LoadReport
+from mim.models.exported import LoadReport, read_exported
 from mim.models.fitting import adapt_channels, resize_positions
 from mim.models.layouts import find_network, rename
 
 FINAL_NORMS = ("norm.", "head.norm.", "fc_norm.")
+RUN_FILES = ("encoder.safetensors", "model.safetensors")  # of a run of mim, which says in encoder.json what it took
 PRETRAINING = ("sparse_encoder.", "encoder.")  # begin the names in whole checkpoints of SparK and SimMIM
 # parts that a network may have and an encoder has not, and what pretraining adds to one
 HEADS = ("head.", "fc.", "fc_norm.", "classifier.", "mask_token", "norm.", "head_dist.")
@@ -75,7 +76,7 @@ def load_foreign_weights(backbone: nn.Module, path: str | Path) -> LoadReport:
     try:
         state, adapted = rename(state, backbone)
         adapted += adapt_channels(state, own, backbone)
-        adapted += resize_positions(state, own, backbone)
+        adapted += resize_positions(state, own, backbone, _image_size(path))
     except (ValueError, RuntimeError, AttributeError, KeyError, IndexError) as error:
         problem = " ".join(str(error).split())
         raise MimError(f"{path}: does not fit {_name(backbone)}: {problem}") from error
@@ -87,6 +88,12 @@ def load_foreign_weights(backbone: nn.Module, path: str | Path) -> LoadReport:
     taken = [name for name in own if name in state]
     left += [name for name in state if name not in own]
     return LoadReport(loaded=len(taken), adapted=adapted, left=left)
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """Height and width of the images of the file's network, or of any square where nothing beside it says them."""
+    of_run = path.name in RUN_FILES and (path.parent / "encoder.json").is_file()
+    return read_exported(path.parent).spec.image_size if of_run else (1, 1)
 
 
 def _final_norm(tensors: dict[str, Tensor], state: dict[str, Tensor], backbone: nn.Module) -> list[str]:

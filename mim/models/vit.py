@@ -68,6 +68,8 @@ def _check_backbone(backbone: Any) -> None:
     known = isinstance(backbone, VisionTransformer | Eva) and isinstance(backbone.patch_embed, PatchEmbed)
     if not known or not all(hasattr(block, "attn") for block in backbone.blocks):
         raise ValueError(f"cells cannot be hidden in the tokens of a {type(backbone).__name__} of this kind")
+    if len(backbone.blocks) == 0:
+        raise ValueError("it has no block; timm_args.depth must be at least 1")
     if not isinstance(backbone.patch_drop, nn.Identity | None):
         raise ValueError("patch_drop_rate drops tokens behind the mask's back; masking.ratio is the way to hide more")
     if backbone.attn_pool is not None:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
-from mim.config import PretrainConfig, TargetConfig
+from mim.config import DecoderConfig, PretrainConfig, TargetConfig
 from mim.errors import MimError
 from mim.models import Encoder, create_decoder
+from mim.models.decoders import default_kind
 from mim.models.targets import HogTarget, LatentTarget, PixelTarget, SpectralTarget, Target, VisibleDistillation
 from mim.stages.common import configured_encoder, resolve_input
 from mim.stages.pretrain_masking import build_guide, check_masking, visible_count
@@ -30,13 +31,31 @@ def build_task(config: PretrainConfig) -> MaskedImageModel:
     targets, distillation = build_targets(encoder, config.target)
     size = sum(target.size for target, _ in targets)
     chosen = config.decoder
-    decoder = create_decoder(encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads, chosen.share)
+    # the embeddings of a teacher may be as many numbers as a cell has pixels, and are none
+    of_pixels = all(isinstance(target, PixelTarget | SpectralTarget) for target, _ in targets)
+    check_decoder(chosen, encoder)
+    decoder = create_decoder(
+        encoder, size, chosen.kind, chosen.width, chosen.depth, chosen.heads, chosen.share, of_pixels
+    )
     guide = build_guide(config.masking, encoder)
     task = MaskedImageModel(
         encoder, decoder, targets, mean=meets.mean, std=meets.std, distillation=distillation, guide=guide
     )
     task.visible_count = visible_count(config.masking, encoder.grid())
     return task
+
+
+def check_decoder(chosen: DecoderConfig, encoder: Encoder) -> None:
+    """Refuses settings that the decoder does not read.
+
+    Raises:
+        MimError: naming the setting.
+    """
+    kind = chosen.kind or default_kind(encoder)
+    unread = {"linear": ("width", "depth", "heads"), "unet": ("heads",), "fcmae": ("heads",)}
+    for name in unread.get(kind, ()):
+        if getattr(chosen, name) != DecoderConfig.model_fields[name].default:
+            raise MimError(f"decoder.{name} is not read by decoder.kind={kind}; leave it out")
 
 
 def check_targets(chosen: TargetConfig) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mim.config import PretrainConfig
+from mim.config import PretrainConfig, ProbeConfig
 from mim.data import LabelledFilm, PreparedDataset, attach_labels, dataset_salt, limit_training, split_films
 from mim.data.augment import evaluation_transform
 from mim.data.loader import FilmDataset
@@ -29,6 +29,9 @@ def check_probe(config: PretrainConfig) -> None:
         raise MimError(f"probe.{missing} is not set: give probe.labels=<CSV> and probe.target=<its column>, or neither")
     if probe.path is not None and probe.labels is None:
         raise MimError("probe.path says where labelled films are, and probe.labels is not set: give both")
+    for name, field in ProbeConfig.model_fields.items():
+        if probe.labels is None and getattr(probe, name) != field.default:
+            raise MimError(f"probe.{name} is read only with probe.labels, which is not set: give both, or neither")
     if probe.labels is not None and not config.watch.looks:
         raise MimError("watch.looks=0 never asks the probe: raise it, or leave out probe.labels")
 

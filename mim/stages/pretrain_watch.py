@@ -101,9 +101,10 @@ def judge(last: list[float], baselines: dict[str, float]) -> None:
 
 
 def read_losses(path: Path) -> tuple[list[int], list[float]]:
-    """Reads steps and losses from metrics.jsonl; a loss that was not finite is NaN."""
+    """Reads steps and losses from metrics.jsonl, less what a guide learns by; a loss that was not finite is NaN."""
     records = [record for record in _records(path) if "train/loss" in record]
-    return [int(record["step"]) for record in records], [_number(record["train/loss"]) for record in records]
+    losses = [_number(record["train/loss"]) - _number(record.get("train/loss_guide", 0.0)) for record in records]
+    return [int(record["step"]) for record in records], losses
 
 
 def read_baselines(path: Path) -> dict[str, float]:

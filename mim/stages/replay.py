@@ -50,7 +50,9 @@ def replay(run: Path, rank: int = 0, accelerator: str = "cpu") -> str:
 
 def _build(run: Path) -> nn.Module:
     if not (run / DESCRIPTION).is_file():
-        return build_task(load_config(PretrainConfig, run / "config.yaml", ["encoder.pretrained=false"]))
+        # what the encoder started from need not be at hand any more
+        unloaded = ["encoder.pretrained=false", "encoder.weights=null"]
+        return build_task(load_config(PretrainConfig, run / "config.yaml", unloaded))
     description = TaskDescription.load(run)
     meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
     weights = load_weights(run / FOLDER / "model.safetensors")

@@ -190,9 +190,10 @@ class _Run:
             Interrupted: the run was asked to stop, and saved itself.
         """
         step = self.state.step
-        everything = not self.is_late() or self.is_measured(step) or self.is_saved(step)
+        everything = self.is_measured(step) or self.is_saved(step)
         stop = False
-        while len(self.unread) > (0 if everything or stop else 1):
+        # asked anew each time: once a step was skipped, none may be begun before all are read
+        while len(self.unread) > (1 if self.is_late() and not everything and not stop else 0):
             stop = self.finish(self.unread.popleft()) or stop
         if stop:
             self.save()

@@ -11,7 +11,7 @@ from torch import nn
 from mim.config import OptimizerConfig
 from mim.errors import MimError
 
-_EMBEDDINGS = ("*pos_embed*", "*_token", "*_tokens")
+_EMBEDDINGS = ("*pos_embed*", "*_token", "*_tokens", "*_tokens.*")
 
 
 def build_optimizer(task: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:

@@ -162,6 +162,8 @@ def test_an_image_size_that_is_no_whole_number_of_patches(
         ("encoder.timm_args={in_chans: 3}", "encoder.timm_args.in_chans"),
         ("encoder={name: mixer_b16_224}", "cells cannot be hidden in it"),
         ("decoder.heads=5", "decoder"),
+        ("encoder={name: resnet18}", "decoder.heads is not read by decoder.kind=fcmae"),
+        ("probe.neighbours=5", "probe.neighbours is read only with probe.labels"),
         ("training.accelerator=cuda", "training.accelerator=cuda: PyTorch sees no GPU"),
         ("data.exclude=nothing.csv", "nothing.csv: there is no such CSV (data.exclude)"),
         ("output=/dev/null/run", "/dev/null/run"),

@@ -102,3 +102,14 @@ def test_a_whole_model_has_the_same_loss_and_gradient_as_without():
     plain = step(lambda: model.decoder(model.encoder(image, visible), visible).values)
     for mine, theirs in zip(quick, plain, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_a_boolean_mask_of_attention_is_left_to_torch():
+    query, key, value = (torch.rand(2, 3, 5, 8, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    mask = torch.eye(5, dtype=torch.bool)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    with quick_on_cpu(CPU):
+        assert torch.equal(
+            torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask), expected
+        )
+        assert torch.equal(torch.nn.functional.scaled_dot_product_attention(query, key, value, mask), expected)

@@ -56,8 +56,11 @@ def test_a_run_that_is_stopped_ends_at_a_step_that_it_can_go_on_from(fabric, tmp
 
 
 def test_too_many_bad_steps_stop_a_run_that_reads_late(fabric, tmp_path: Path) -> None:
-    with pytest.raises(MimError, match="at step 7 and so it was in the 2 steps before"):
-        train(fabric, tmp_path, spoilt([5, 6, 7]), late=True, max_skipped=2, checkpoint_every=100)
+    for late in (False, True):
+        with pytest.raises(MimError, match="at step 7 and so it was in the 2 steps before"):
+            train(fabric, tmp_path / str(late), spoilt([5, 6, 7]), late=late, max_skipped=2, checkpoint_every=100)
+    kept = [load_weights(tmp_path / str(late) / "nonfinite" / "model.safetensors") for late in (False, True)]
+    assert all(torch.equal(tensor, kept[1][name]) for name, tensor in kept[0].items())
 
 
 def test_the_device_is_given_the_next_step_before_the_last_one_is_read(fabric, tmp_path: Path, monkeypatch) -> None:

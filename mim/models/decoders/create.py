@@ -30,6 +30,7 @@ def create_decoder(
     depth: int = 2,
     heads: int = 6,
     share: float = 1.0,
+    of_pixels: bool | None = None,
 ) -> nn.Module:
     """Builds a decoder.
 
@@ -42,18 +43,20 @@ def create_decoder(
         depth: blocks; for `unet`, convolutions a level.
         heads: attention heads, where there is attention.
         share: of the hidden cells that `mae` and `cross` decode in training, drawn anew in each call.
+        of_pixels: whether these numbers are laid out like the pixels of a cell, which `unet` makes use of; None =
+            where they are as many.
 
     Raises:
         MimError: the encoder cannot have such a decoder, the decoder cannot leave cells out, the heads do not divide
             the width, or the width is not a multiple of 4.
     """
     size = size or encoder.patch_size**2 * encoder.spec.in_chans
-    kind = kind or DEFAULTS.get(encoder.spec.hidden, "fcmae")
+    kind = kind or default_kind(encoder)
     _check(encoder, kind, share)
     if kind == "fcmae":
         return ConvDecoder(encoder, size, width, depth)
     if kind == "unet":
-        return UNetDecoder(encoder, size, width, depth)
+        return UNetDecoder(encoder, size, width, depth, of_pixels)
     if kind == "linear":
         return LinearDecoder(encoder, size)
     if width % heads or width % 4:
@@ -61,6 +64,11 @@ def create_decoder(
     if kind == "cross":
         return CrossDecoder(encoder, size, width, depth, heads, share=share)
     return TransformerDecoder(encoder, size, width, depth, heads, share=share)
+
+
+def default_kind(encoder: Encoder) -> str:
+    """The decoder that an encoder has unless another is asked for."""
+    return DEFAULTS.get(encoder.spec.hidden, "fcmae")
 
 
 def _check(encoder: Encoder, kind: str, share: float) -> None:

@@ -28,12 +28,13 @@ class UNetDecoder(nn.Module):
         size: numbers to predict for a cell.
         width: channels at the coarsest level.
         depth: 3 x 3 convolutions a level.
+        of_pixels: whether these numbers are laid out like the pixels of a cell; None = where they are as many.
 
     Raises:
         MimError: the encoder's levels cannot be brought to full resolution by doubling.
     """
 
-    def __init__(self, encoder: Encoder, size: int, width: int, depth: int) -> None:
+    def __init__(self, encoder: Encoder, size: int, width: int, depth: int, of_pixels: bool | None = None) -> None:
         super().__init__()
         self.cell = encoder.patch_size
         strides = [int(entry["reduction"]) for entry in encoder.backbone.feature_info]  # finest first
@@ -41,7 +42,8 @@ class UNetDecoder(nn.Module):
             raise MimError(
                 f"decoder.kind=unet: the finest level of {encoder.spec.name} has stride {strides[0]}, not a power of 2"
             )
-        self.of_pixels = size == self.cell**2 * encoder.spec.in_chans
+        as_many = size == self.cell**2 * encoder.spec.in_chans
+        self.of_pixels = as_many if of_pixels is None else of_pixels and as_many
         doublings = strides[0].bit_length() - 1 if self.of_pixels else 0
         widths = [max(NARROWEST, width >> level) for level in range(len(strides) + doublings)]  # coarsest first
         entrances = list(zip(encoder.map_channels[::-1], widths, strict=False))

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from mim.errors import MimError
 from mim.models.encoder import Encoder
 from mim.models.targets.cells import normalize_cells, patchify, take_cells
 from mim.models.targets.target import Target
@@ -13,6 +14,9 @@ class PixelTarget(Target):
     Args:
         encoder: whose cells are rebuilt.
         normalize: whether each cell is given mean 0 and deviation 1.
+
+    Raises:
+        MimError: a cell is one number, which has no deviation.
     """
 
     name = "pixels"
@@ -22,6 +26,11 @@ class PixelTarget(Target):
         self.patch_size = encoder.patch_size
         self.size = encoder.patch_size**2 * encoder.spec.in_chans
         self.normalize = normalize
+        if normalize and self.size < 2:
+            raise MimError(
+                "target.normalize_pixels: a cell of one pixel has no deviation; give target.normalize_pixels=false, or "
+                "a larger encoder.patch_size"
+            )
 
     def forward(self, image: Tensor, index: Tensor | None = None) -> Tensor:
         """Gives (B, M, patch_size ** 2 * C)."""
