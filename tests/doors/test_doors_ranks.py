@@ -35,7 +35,12 @@ def test_two_ranks_train_a_sparse_cnn_and_a_learned_masker(
     unlabelled: tuple[str, ...], labelled: tuple[str, ...], pretrained: Path, tmp_path: Path
 ) -> None:
     brief = tuple(setting for setting in unlabelled if setting not in NETWORK and not setting.startswith("data.path"))
-    resnet = ("encoder.name=resnet18", "encoder.timm_args={layers: [1, 1, 1, 1]}", "input.image_size=[64,64]")
+    resnet = (
+        "encoder.name=resnet18",
+        "encoder.timm_args={layers: [1, 1, 1, 1]}",
+        "input.image_size=[64,64]",
+        "decoder={width: 48, depth: 1}",
+    )
     films = next(setting for setting in unlabelled if setting.startswith("data.path"))
     tuning = tuple(setting for setting in brief if not setting.startswith("decoder"))
     lines = [

@@ -105,7 +105,12 @@ def test_statistics_of_batch_norm_are_not_touched_by_looking(
     unlabelled: tuple[str, ...], phantom: Path, tmp_path: Path
 ) -> None:
     brief = tuple(setting for setting in unlabelled if setting not in NETWORK)
-    resnet = ("encoder.name=resnet18", "encoder.timm_args={layers: [1, 1, 1, 1]}", "input.image_size=[64,64]")
+    resnet = (
+        "encoder.name=resnet18",
+        "encoder.timm_args={layers: [1, 1, 1, 1]}",
+        "input.image_size=[64,64]",
+        "decoder={width: 48, depth: 1}",
+    )
     looked = train(tmp_path / "looked", *brief, *resnet, *probed(phantom))
     blind = train(tmp_path / "blind", *brief, *resnet, "watch.looks=0")
     assert (blind / "model.safetensors").read_bytes() == (looked / "model.safetensors").read_bytes()
