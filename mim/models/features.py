@@ -110,3 +110,18 @@ def weighted_mean(tokens: Tensor, weight: Tensor) -> Tensor:
         (B, D), zero where nothing is visible.
     """
     return (tokens * weight[..., None]).mean(dim=1) / weight.mean(dim=1, keepdim=True).clamp(min=WEIGHT_FLOOR)
+
+
+def take_cells(cells: Tensor, index: Tensor | None) -> Tensor:
+    """Takes some cells of each image.
+
+    Args:
+        cells: (B, gh * gw, P), row-major.
+        index: (B, M) places, -1 for padding; None = all.
+
+    Returns:
+        (B, M, P), the first cell where there is padding.
+    """
+    if index is None:
+        return cells
+    return cells.gather(1, index.clamp(min=0)[..., None].expand(-1, -1, cells.shape[-1]))

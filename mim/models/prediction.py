@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mim.models.features import scatter_tokens
+from mim.models.features import scatter_tokens, take_cells
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,7 @@ class Prediction:
 
     def take(self, cells: Tensor) -> Tensor:
         """Takes from (B, gh * gw, Q) the cells that were predicted: (B, M, Q); anything where there is padding."""
-        if self.index is None:
-            return cells
-        return cells.gather(1, self.index.clamp(min=0)[..., None].expand(-1, -1, cells.shape[-1]))
+        return take_cells(cells, self.index)
 
     def counted(self, visible: Tensor) -> Tensor:
         """Says which predictions count for the loss: those of hidden cells.

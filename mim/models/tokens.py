@@ -32,11 +32,6 @@ def all_places(grid: tuple[int, int], batch: int, device: torch.device) -> Tenso
     return torch.arange(grid[0] * grid[1], device=device).expand(batch, -1)
 
 
-def take_tokens(values: Tensor, index: Tensor) -> Tensor:
-    """(B, L, D) at (B, N) -> (B, N, D); anything where there is padding."""
-    return values.gather(1, index.clamp(min=0)[..., None].expand(-1, -1, values.shape[-1]))
-
-
 def gate_bias(weight: Tensor, floor: float) -> Tensor:
     """What is added to the logits of attention to a cell so that its weight there is multiplied by a gate, (B, N).
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mim.models.building import EncoderRequest
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
-from mim.models.features import WEIGHT_FLOOR, Features, places, scatter_tokens, weighted_mean
+from mim.models.features import WEIGHT_FLOOR, Features, places, scatter_tokens, take_cells, weighted_mean
 from mim.models.positions import sine_cosine_positions
-from mim.models.tokens import all_places, gate_bias, new_mask_token, padding_bias, put_mask_token, take_tokens
+from mim.models.tokens import all_places, gate_bias, new_mask_token, padding_bias, put_mask_token
 
 PREFIX_TOKENS = ("cls_token", "reg_token")  # in the order in which timm puts them before the patches
 
@@ -125,7 +125,7 @@ class VitEncoder(Encoder):
             own = backbone.patch_embed.num_patches
             placed = positions[:, -own:]
             # a gather from one copy an image: its backward pass adds in a fixed order, unlike indexing
-            cells = cells + (placed if index is None else take_tokens(placed.expand(len(cells), -1, -1), index))
+            cells = cells + (placed if index is None else take_cells(placed.expand(len(cells), -1, -1), index))
             if positions.shape[1] > own:
                 prefix = [torch.cat(prefix, dim=1) + positions[:, :-own]]
         repeated = [token.expand(len(cells), -1, -1) for token in prefix]

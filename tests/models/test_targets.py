@@ -7,7 +7,8 @@ from scipy import ndimage
 
 from mim.errors import MimError
 from mim.models import MaskedImageModel, Prediction, create_encoder
-from mim.models.targets import HogTarget, PixelTarget, SpectralTarget, take_cells
+from mim.models.features import take_cells
+from mim.models.targets import HogTarget, PixelTarget, SpectralTarget
 from mim.models.targets.spectral import gaussian
 
 

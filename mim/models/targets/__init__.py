@@ -1,6 +1,6 @@
 """What the decoder must give back of each cell."""
 
-from mim.models.targets.cells import normalize_cells, patchify, take_cells, unpatchify
+from mim.models.targets.cells import normalize_cells, patchify, unpatchify
 from mim.models.targets.collapse import CollapseGuard
 from mim.models.targets.distillation import VisibleDistillation
 from mim.models.targets.hog import HogTarget
@@ -19,6 +19,5 @@ __all__ = [
     "VisibleDistillation",
     "normalize_cells",
     "patchify",
-    "take_cells",
     "unpatchify",
 ]

@@ -33,18 +33,3 @@ def normalize_cells(cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean = cells.mean(dim=-1, keepdim=True)
     deviation = torch.sqrt(cells.var(dim=-1, keepdim=True) + EPSILON)
     return (cells - mean) / deviation, mean, deviation
-
-
-def take_cells(cells: Tensor, index: Tensor | None) -> Tensor:
-    """Takes some cells of each image.
-
-    Args:
-        cells: (B, gh * gw, P), row-major.
-        index: (B, M) places, -1 for padding; None = all.
-
-    Returns:
-        (B, M, P), the first cell where there is padding.
-    """
-    if index is None:
-        return cells
-    return cells.gather(1, index.clamp(min=0)[..., None].expand(-1, -1, cells.shape[-1]))

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mim.models.encoder import Encoder
-from mim.models.features import Features
-from mim.models.targets.cells import take_cells
+from mim.models.features import Features, take_cells
 from mim.models.targets.latent import LatentTarget, cell_vectors, smooth_l1
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mim.errors import MimError
 from mim.models.encoder import Encoder
-from mim.models.targets.cells import patchify, take_cells
+from mim.models.features import take_cells
+from mim.models.targets.cells import patchify
 from mim.models.targets.target import Target
 
 BINS = 9

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from mim.errors import MimError
 from mim.models.encoder import Encoder
-from mim.models.features import Features
-from mim.models.targets.cells import take_cells
+from mim.models.features import Features, take_cells
 from mim.models.targets.collapse import CollapseGuard
 from mim.models.targets.target import Target
 

@@ -4,7 +4,8 @@ from torch import Tensor
 
 from mim.errors import MimError
 from mim.models.encoder import Encoder
-from mim.models.targets.cells import normalize_cells, patchify, take_cells
+from mim.models.features import take_cells
+from mim.models.targets.cells import normalize_cells, patchify
 from mim.models.targets.target import Target
 
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mim.models.encoder import Encoder
-from mim.models.targets.cells import EPSILON, patchify, take_cells
+from mim.models.features import take_cells
+from mim.models.targets.cells import EPSILON, patchify
 from mim.models.targets.target import Target
 
 CELLS_A_DEVIATION = 6  # half of the amplitude then passes at 14 pixels a period for cells of 16
