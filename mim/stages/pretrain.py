@@ -47,7 +47,7 @@ def pretrain(config: PretrainConfig) -> Path:
         per_epoch = steps_per_epoch(config, len(indices), fabric.world_size)
         logger.info("%d films, %d steps an epoch", len(indices), per_epoch)
         if not task.draws:
-            logger.info("no pictures are drawn: pixels are not among the targets")
+            logger.info("no reconstructions are drawn: pixels are not among the targets")
         plan = Plan.from_config(config.training, per_epoch)
 
         def begin() -> None:

@@ -43,7 +43,7 @@ def test_what_a_peer_learnt_means_the_same_in_our_encoder(peers: ModuleType, enc
     """Every weight is moved away from where both begin, so that none can be left behind unseen."""
     pytest.importorskip("transformers")
     image = torch.randn(2, 1, 48, 48)
-    peer = peers.TransformersMAE(encoder).eval()
+    peer = peers.TransformersMAE(encoder, peers.LIGHT).eval()
     shake(peer)
     encoder.backbone.load_state_dict(peer.encoder_state())
     peer.model.vit.config.mask_ratio = 0.0
@@ -56,7 +56,7 @@ def test_what_a_peer_learnt_means_the_same_in_our_encoder(peers: ModuleType, enc
 def test_what_the_other_peer_learnt_means_the_same(peers: ModuleType, encoder: Encoder) -> None:
     pytest.importorskip("lightly")
     image = torch.randn(2, 1, 48, 48)
-    peer = peers.LightlyMAE(encoder).eval()
+    peer = peers.LightlyMAE(encoder, peers.LIGHT).eval()
     shake(peer)
     encoder.backbone.load_state_dict(peer.encoder_state())
     with torch.no_grad():

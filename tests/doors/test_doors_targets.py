@@ -41,8 +41,8 @@ def test_without_pixels_nothing_is_drawn_and_the_log_and_the_report_say_so_once(
 ) -> None:
     folder = tmp_path / "run"
     said = succeed("train", *unlabelled, "target={pixels: 0, hog: 1}", "watch.looks=2", f"output={folder}")
-    assert said.err.count("no pictures are drawn") == 1
-    assert not list((folder / "pictures").glob("*.png"))
+    assert said.err.count("no reconstructions are drawn") == 1
+    assert [path.name for path in (folder / "pictures").glob("*.png")] == ["loss.png"]
     brief = tuple(setting for setting in unlabelled if setting.startswith(("tracking", "training")))
     succeed("finetune", *brief, *labelled, f"init={folder}", f"output={tmp_path / 'tuned'}")
     succeed("evaluate", tmp_path / "tuned", "bootstrap=100")
