@@ -40,15 +40,15 @@ def gate_bias(weight: Tensor, floor: float) -> Tensor:
     return torch.log(weight.float() * (1 - floor) + floor)
 
 
-def padding_bias(index: Tensor, *, spare_first: bool) -> Tensor:
+def padding_bias(index: Tensor, *, spare_first: bool = True) -> Tensor:
     """What is added to the logits of attention so that padding (index -1) is not attended to, (B, N).
 
     Args:
         index: (B, N).
-        spare_first: leave the first place open, so that an image that shows nothing attends to its own padding instead
-            of to nothing at all; for networks without class or register tokens.
+        spare_first: leave the first place open to an image that has nothing but padding, so that it attends to that
+            instead of to nothing at all; not needed where a class or register token is always there.
     """
     blocked = index < 0
     if spare_first:
-        blocked[:, 0] = False
+        blocked[:, 0] &= ~blocked.all(dim=1)
     return torch.zeros(blocked.shape, device=index.device).masked_fill(blocked, -torch.inf)

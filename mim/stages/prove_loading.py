@@ -1,8 +1,6 @@
 """Proof, before the first step, that what pretraining leaves behind will load: in fine-tuning and in timm."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +14,7 @@ from mim.errors import MimError
 from mim.files import reason
 from mim.models import Encoder, build_encoder, export_encoder, load_encoder_weights, read_exported
 from mim.tasks import MaskedClassifier, MaskedImageModel
+from mim.training.validation import evaluating
 
 
 def prove_encoder_loads(task: MaskedImageModel) -> None:
@@ -53,7 +52,7 @@ def _prove(task: MaskedImageModel, folder: Path) -> None:
     except MimError as error:
         raise _refusal(name, str(error).replace(str(folder), "its export")) from error
     image = torch.rand(1, encoder.spec.in_chans, *encoder.image_size, generator=torch.Generator().manual_seed(0))
-    with _evaluating(encoder):
+    with evaluating(encoder):
         _compare(name, encoder, classifier.encoder, (image - task.mean) / task.std)
     logits: Tensor = classifier({"image": image})["logits"]
     if not bool(logits.isfinite().all()):
@@ -84,18 +83,6 @@ def _compare(name: str, encoder: Encoder, loaded: Encoder, image: Tensor) -> Non
         if not torch.equal(first, second):
             difference = float((first - second).abs().max())
             raise _refusal(name, f"features.{key} differs by up to {difference:.2g} after loading")
-
-
-@contextmanager
-def _evaluating(encoder: Encoder) -> Iterator[None]:
-    """Evaluation mode for as long as it takes; each module then gets back the mode it had."""
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def _refusal(name: str, what: str) -> MimError:

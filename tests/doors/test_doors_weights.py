@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mim.errors import MimError
-from mim.models import create_encoder
+from mim.models import create_encoder, export_encoder
 from mim.stages import pretrain as pretraining
+from mim.stages import prove_loading as proof
 from mim.stages.prove_loading import prove_encoder_loads
 from mim.tasks import MaskedImageModel
 
@@ -106,9 +107,14 @@ def test_the_refusal_comes_before_any_film_is_read(monkeypatch: pytest.MonkeyPat
 
 def test_other_ranks_do_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
     task = task_with(depth=2)
-    changed_inside(task)
+    exported: list[object] = []
+    monkeypatch.setattr(proof, "export_encoder", lambda *given: (exported.append(given), export_encoder(*given)))
     monkeypatch.setenv("RANK", "1")
-    prove_encoder_loads(task)  # rank 0 says it for all
+    prove_encoder_loads(task)
+    assert not exported, "rank 0 does it for all"
+    monkeypatch.setenv("RANK", "0")
+    prove_encoder_loads(task)
+    assert len(exported) == 1
 
 
 def test_both_trainings_start_from_a_file(

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from mim.models.decoders.blocks import CrossBlock, norm_layer
-from mim.models.decoders.hidden import hidden_places, padding_bias
+from mim.models.decoders.hidden import hidden_places
 from mim.models.encoder import Encoder
 from mim.models.features import Features
 from mim.models.positions import sine_cosine_positions
 from mim.models.prediction import Prediction
+from mim.models.tokens import padding_bias
 
 
 class CrossDecoder(nn.Module):
@@ -44,7 +45,7 @@ class CrossDecoder(nn.Module):
         assert features.index is not None
         kept = features.tokens.shape[1] if features.even else None
         hidden, _ = hidden_places(visible, kept, self.share if self.training else 1.0)
-        bias = None if features.even else padding_bias(features.index)
+        bias = None if features.even else padding_bias(features.index)[:, None, None]
         tokens = self.mask_token + self.positions[0][hidden.clamp(min=0)]  # (B, M, width)
         for block in self.blocks:
             tokens = block(tokens, features.tokens, bias)

@@ -28,13 +28,3 @@ def hidden_places(visible: Tensor, seen: int | None, share: float = 1.0) -> tupl
         return score.topk(math.ceil(share * (hidden.shape[1] - seen)), dim=1, largest=False).indices, True
     wanted = (share * hidden.sum(dim=1, keepdim=True)).ceil()
     return places(score.argsort(dim=1).argsort(dim=1) < wanted)
-
-
-def padding_bias(index: Tensor) -> Tensor:
-    """What is added to the logits of attention so that padding (index -1) is not attended to: (B, 1, 1, N).
-
-    An image of nothing but padding attends to its first token.
-    """
-    blocked = index < 0
-    blocked[:, 0] &= ~blocked.all(dim=1)
-    return torch.zeros(index.shape, device=index.device).masked_fill(blocked, -torch.inf)[:, None, None]

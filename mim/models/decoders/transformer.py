@@ -5,11 +5,12 @@ from torch import Tensor, nn
 
 from mim.errors import MimError
 from mim.models.decoders.blocks import answer_from, create_blocks, norm_layer
-from mim.models.decoders.hidden import hidden_places, padding_bias
+from mim.models.decoders.hidden import hidden_places
 from mim.models.encoder import Encoder
 from mim.models.features import Features
 from mim.models.positions import sine_cosine_positions
 from mim.models.prediction import Prediction
+from mim.models.tokens import padding_bias
 
 
 class TransformerDecoder(nn.Module):
@@ -75,7 +76,7 @@ class TransformerDecoder(nn.Module):
         bias = None
         if not (features.even and even):
             taken = torch.cat([seen, hidden], dim=1)
-            bias = padding_bias(nn.functional.pad(taken, (int(self.class_token), 0)))
+            bias = padding_bias(nn.functional.pad(taken, (int(self.class_token), 0)))[:, None, None]
         return Prediction(self._decode(torch.cat(tokens, dim=1), hidden.shape[1], bias), hidden)
 
     def _prefix(self, features: Features) -> list[Tensor]:
