@@ -9,7 +9,7 @@ from monai.config import KeysCollection
 from monai.transforms.transform import MapTransform, RandomizableTransform
 from numpy.typing import NDArray
 
-from mim.masking.patterns import GUIDED, LOOKING, create_pattern
+from mim.masking.patterns import GUIDED, LOOKING, Wanted, create_pattern
 
 
 class RandPatchMaskd(RandomizableTransform, MapTransform):  # type: ignore[misc]  # monai is not typed
@@ -87,7 +87,7 @@ class RandPatchMaskd(RandomizableTransform, MapTransform):  # type: ignore[misc]
         grid = (height // self.patch_size, width // self.patch_size)
         low, high = self._range
         ratio = low if low == high else self.R.uniform(low, high)
-        sample[self.visible_key] = self._pattern(grid, ratio, self.R, _grey(images[0]) if self._looks else None)
+        sample[self.visible_key] = self._pattern(Wanted(grid, ratio, self.R, _grey(images[0]) if self._looks else None))
         if self.noise_key is not None:
             sample[self.noise_key] = torch.from_numpy(self.R.random_sample(grid).astype(np.float32))
         return sample

@@ -10,7 +10,7 @@ from mim.config import AugmentConfig
 from mim.data.augment import train_transform
 from mim.data.loader import FilmDataset, train_loader
 from mim.masking import RandPatchMaskd
-from mim.masking.patterns import BLOCK_WISE, Blocks, Foreground, Texture, create_pattern, hidden_count
+from mim.masking.patterns import BLOCK_WISE, Blocks, Foreground, Texture, Wanted, create_pattern, hidden_count
 from mim.masking.patterns.content import is_tissue
 
 EXACT = ("random", "block", "grid", "inverse_block", "multi_block", "texture")
@@ -29,7 +29,7 @@ def film(grid, seed):
 
 
 def draw(pattern, grid, ratio, seed, image=None):
-    visible = pattern(grid, ratio, np.random.RandomState(seed), image)
+    visible = pattern(Wanted(grid, ratio, np.random.RandomState(seed), image))
     assert visible.shape == grid
     assert visible.dtype == torch.bool
     return visible.numpy()
@@ -225,7 +225,7 @@ def test_a_setting_that_cannot_be_is_named(arguments, message):
 
 def test_a_pattern_that_looks_needs_a_film():
     with pytest.raises(ValueError, match="looks at the film"):
-        create_pattern("texture")((4, 4), 0.5, np.random.RandomState(0))
+        create_pattern("texture")(Wanted((4, 4), 0.5, np.random.RandomState(0)))
 
 
 class Films:

@@ -4,7 +4,7 @@ from mim.masking.patterns.blocks import BLOCK_WISE, MULTI_BLOCK, Blocks, Inverse
 from mim.masking.patterns.content import Foreground, Texture
 from mim.masking.patterns.create import GUIDED, LOOKING, create_pattern
 from mim.masking.patterns.grid import Grid
-from mim.masking.patterns.pattern import Pattern
+from mim.masking.patterns.pattern import Pattern, Wanted
 from mim.masking.patterns.random import hidden_count, random_visible, random_visible_batch
 from mim.masking.patterns.units import Units
 
@@ -20,6 +20,7 @@ __all__ = [
     "Pattern",
     "Texture",
     "Units",
+    "Wanted",
     "create_pattern",
     "hidden_count",
     "random_visible",

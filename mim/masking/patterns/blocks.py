@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mim.masking.patterns.random import hidden_count
+from mim.masking.patterns.pattern import Wanted
 
 ATTEMPTS = 10
 
@@ -31,24 +31,18 @@ class Blocks:
     aspect: tuple[float, float]
     smallest: int = 1
 
-    def __call__(
-        self,
-        grid: tuple[int, int],
-        ratio: float,
-        generator: np.random.RandomState,
-        image: NDArray[np.float32] | None = None,
-    ) -> Tensor:
-        """Draws a mask; the image is not looked at."""
-        visible = np.ones(grid, dtype=bool)
-        wanted = hidden_count(visible.size, ratio)
-        while wanted:
-            block = self._draw(visible, wanted, generator)
+    def __call__(self, wanted: Wanted) -> Tensor:
+        """Draws a mask."""
+        visible = np.ones(wanted.grid, dtype=bool)
+        left = wanted.hidden
+        while left:
+            block = self._draw(visible, left, wanted.generator)
             new = np.flatnonzero(visible[block])  # row by row
-            if generator.randint(2):
+            if wanted.generator.randint(2):
                 new = new[::-1]
             # a view: what is written to the block is written to the mask
-            visible[block].flat[new[:wanted]] = False
-            wanted -= min(wanted, len(new))
+            visible[block].flat[new[:left]] = False
+            left -= min(left, len(new))
         return torch.from_numpy(visible)
 
     def _draw(self, visible: NDArray[np.bool_], wanted: int, generator: np.random.RandomState) -> tuple[slice, slice]:
@@ -91,16 +85,10 @@ class InverseBlock:
 
     aspect: tuple[float, float] = (0.5, 2.0)
 
-    def __call__(
-        self,
-        grid: tuple[int, int],
-        ratio: float,
-        generator: np.random.RandomState,
-        image: NDArray[np.float32] | None = None,
-    ) -> Tensor:
-        """Draws a mask; the image is not looked at."""
-        rows, columns = grid
-        shown = rows * columns - hidden_count(rows * columns, ratio)
+    def __call__(self, wanted: Wanted) -> Tensor:
+        """Draws a mask."""
+        (rows, columns), generator = wanted.grid, wanted.generator
+        shown = wanted.cells - wanted.hidden
         aspect = math.exp(generator.uniform(math.log(self.aspect[0]), math.log(self.aspect[1])))
         lowest = -(-shown // columns)
         height = min(max(round(math.sqrt(shown * aspect)), lowest), rows, shown)
@@ -111,7 +99,7 @@ class InverseBlock:
             window = window[:, ::-1]
         if generator.randint(2):
             window = window[::-1]
-        visible = np.zeros(grid, dtype=bool)
+        visible = np.zeros(wanted.grid, dtype=bool)
         top, left = generator.randint(rows - height + 1), generator.randint(columns - width + 1)
         visible[top : top + height, left : left + width] = window
         return torch.from_numpy(visible)

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mim.masking.patterns.random import hidden_count
+from mim.masking.cutoff import otsu
+from mim.masking.patterns.pattern import Wanted
 
 
 @dataclass(frozen=True)
@@ -28,29 +29,22 @@ class Foreground:
 
     exact: bool = False
 
-    def __call__(
-        self,
-        grid: tuple[int, int],
-        ratio: float,
-        generator: np.random.RandomState,
-        image: NDArray[np.float32] | None = None,
-    ) -> Tensor:
+    def __call__(self, wanted: Wanted) -> Tensor:
         """Draws a mask for the image."""
-        tissue = is_tissue(cell_means(_needed(image), grid)).ravel()
-        order = generator.permutation(tissue.size)
+        tissue = is_tissue(cell_means(wanted.image, wanted.grid)).ravel()
+        order, ratio, hide = wanted.generator.permutation(tissue.size), wanted.ratio, wanted.hidden
         of_tissue, of_air = order[tissue[order]], order[~tissue[order]]
-        wanted = hidden_count(tissue.size, ratio)
         if len(of_air) == 0:
-            hidden = of_tissue[:wanted]
+            hidden = of_tissue[:hide]
         else:
-            count = min(round(ratio * len(of_tissue)), wanted) if self.exact else round(ratio * len(of_tissue))
+            count = min(round(ratio * len(of_tissue)), hide) if self.exact else round(ratio * len(of_tissue))
             count = min(max(count, 1), max(len(of_tissue) - 1, 1))
-            hidden = np.concatenate([of_tissue[:count], of_air[: wanted - count if self.exact else 0]])
-            if self.exact and len(hidden) < wanted:  # rounding: less air than is left to hide
-                hidden = np.concatenate([hidden, of_tissue[count : count + wanted - len(hidden)]])
+            hidden = np.concatenate([of_tissue[:count], of_air[: hide - count if self.exact else 0]])
+            if self.exact and len(hidden) < hide:  # rounding: less air than is left to hide
+                hidden = np.concatenate([hidden, of_tissue[count : count + hide - len(hidden)]])
         visible = np.ones(tissue.size, dtype=bool)
         visible[hidden] = False
-        return torch.from_numpy(visible.reshape(grid))
+        return torch.from_numpy(visible.reshape(wanted.grid))
 
 
 @dataclass(frozen=True)
@@ -66,16 +60,9 @@ class Texture:
 
     share: float = 0.5
 
-    def __call__(
-        self,
-        grid: tuple[int, int],
-        ratio: float,
-        generator: np.random.RandomState,
-        image: NDArray[np.float32] | None = None,
-    ) -> Tensor:
+    def __call__(self, wanted: Wanted) -> Tensor:
         """Draws a mask for the image."""
-        variance = cell_variances(_needed(image), grid).ravel()
-        count = hidden_count(variance.size, ratio)
+        variance, generator, count = cell_variances(wanted.image, wanted.grid).ravel(), wanted.generator, wanted.hidden
         # Efraimidis and Spirakis 2006: the largest of log(uniform) / weight are a weighted draw without replacement;
         # flat cells share one tiny weight, so that they come last and among themselves at random
         keys = np.log(1 - generator.random_sample(variance.size)) / np.maximum(variance, 1e-9)
@@ -84,7 +71,7 @@ class Texture:
         visible = np.ones(variance.size, dtype=bool)
         visible[by_texture] = False
         visible[others[: count - len(by_texture)]] = False
-        return torch.from_numpy(visible.reshape(grid))
+        return torch.from_numpy(visible.reshape(wanted.grid))
 
 
 def cell_means(image: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float64]:
@@ -110,15 +97,7 @@ def is_tissue(means: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns:
         Of the same shape, True = tissue; all of it where nothing is brighter than air.
     """
-    levels = np.sort(means, axis=None)
-    threshold = levels[-1]  # where all are equal
-    if levels[-1] > levels[0]:
-        below = np.arange(1, levels.size)
-        sums = np.cumsum(levels)
-        mean_below, mean_above = sums[:-1] / below, (sums[-1] - sums[:-1]) / (levels.size - below)
-        between = below * (levels.size - below) * np.square(mean_above - mean_below)
-        best = int(between.argmax())
-        threshold = (levels[best] + levels[best + 1]) / 2
+    threshold = float(otsu(torch.from_numpy(means.reshape(1, -1)))[0])
     tissue = np.asarray(means > threshold / 2)
     return tissue if tissue.any() else np.ones(means.shape, dtype=bool)
 
@@ -126,9 +105,3 @@ def is_tissue(means: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _cells(image: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
     rows, columns = grid
     return image.reshape(rows, image.shape[0] // rows, columns, image.shape[1] // columns)
-
-
-def _needed(image: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    if image is None:
-        raise ValueError("this pattern looks at the film, and was given none")
-    return image

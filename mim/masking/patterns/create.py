@@ -1,14 +1,21 @@
 """Patterns by their names."""
 
+from torch import Tensor
+
 from mim.masking.patterns.blocks import BLOCK_WISE, MULTI_BLOCK, InverseBlock
 from mim.masking.patterns.content import Foreground, Texture
 from mim.masking.patterns.grid import Grid
-from mim.masking.patterns.pattern import Pattern
+from mim.masking.patterns.pattern import Pattern, Wanted
 from mim.masking.patterns.random import random_visible
 from mim.masking.patterns.units import Units
 
 GUIDED = ("hard", "attention")  # a guide inside the model chooses; what is drawn here is how many, and the noise
 LOOKING = ("foreground", "texture")
+
+
+def at_random(wanted: Wanted) -> Tensor:
+    """Hides cells at random, each equally likely."""
+    return random_visible(wanted.grid, wanted.ratio, wanted.generator)
 
 
 def create_pattern(name: str, unit: int = 1, share: float = 0.5, exact: bool = False) -> Pattern:
@@ -29,14 +36,14 @@ def create_pattern(name: str, unit: int = 1, share: float = 0.5, exact: bool = F
     if not 0 <= share <= 1:
         raise ValueError(f"the guided share must lie between 0 and 1, not {share}")
     patterns: dict[str, Pattern] = {
-        "random": random_visible if unit == 1 else Units(unit),
+        "random": at_random if unit == 1 else Units(unit),
         "block": BLOCK_WISE,
         "grid": Grid(),
         "inverse_block": InverseBlock(),
         "multi_block": MULTI_BLOCK,
         "foreground": Foreground(exact),
         "texture": Texture(share),
-        **dict.fromkeys(GUIDED, random_visible),
+        **dict.fromkeys(GUIDED, at_random),
     }
     if name not in patterns:
         raise ValueError(f"there is no mask pattern {name!r}; there are {', '.join(patterns)}")

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mim.masking.patterns.random import hidden_count
+from mim.masking.patterns.pattern import Wanted
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,9 @@ class Grid:
     random, so that any count is met exactly. The generator also decides where the lattice begins.
     """
 
-    def __call__(
-        self,
-        grid: tuple[int, int],
-        ratio: float,
-        generator: np.random.RandomState,
-        image: NDArray[np.float32] | None = None,
-    ) -> Tensor:
-        """Draws a mask; the image is not looked at."""
-        cells = grid[0] * grid[1]
-        hidden = hidden_count(cells, ratio)
+    def __call__(self, wanted: Wanted) -> Tensor:
+        """Draws a mask."""
+        grid, generator, cells, hidden = wanted.grid, wanted.generator, wanted.cells, wanted.hidden
         rarer = min(hidden, cells - hidden)
         lattices = [Lattice(step, staggered) for step in range(1, max(grid) + 1) for staggered in (False, True)]
         for lattice in sorted(lattices, key=lambda lattice: -lattice.sparseness):

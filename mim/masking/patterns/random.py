@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -19,19 +18,13 @@ def hidden_count(cells: int, ratio: float) -> int:
     return min(max(round(ratio * cells), 1), cells - 1)
 
 
-def random_visible(
-    grid: tuple[int, int],
-    ratio: float,
-    generator: np.random.RandomState,
-    image: NDArray[np.float32] | None = None,
-) -> Tensor:
+def random_visible(grid: tuple[int, int], ratio: float, generator: np.random.RandomState) -> Tensor:
     """Hides an exact number of cells, each equally likely (He et al., Masked Autoencoders, CVPR 2022, section 3).
 
     Args:
         grid: rows and columns of the patch grid.
         ratio: share of the cells that is hidden.
         generator: source of randomness.
-        image: not looked at.
 
     Returns:
         (gh, gw) bool, True = visible.

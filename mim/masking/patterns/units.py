@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mim.masking.patterns.random import hidden_count
+from mim.masking.patterns.pattern import Wanted
 
 
 @dataclass(frozen=True)
@@ -24,18 +23,12 @@ class Units:
 
     size: int
 
-    def __call__(
-        self,
-        grid: tuple[int, int],
-        ratio: float,
-        generator: np.random.RandomState,
-        image: NDArray[np.float32] | None = None,
-    ) -> Tensor:
-        """Draws a mask; the image is not looked at."""
-        rows, columns = np.indices(grid)
-        across = -(-grid[1] // self.size)
+    def __call__(self, wanted: Wanted) -> Tensor:
+        """Draws a mask."""
+        rows, columns = np.indices(wanted.grid)
+        across = -(-wanted.grid[1] // self.size)
         unit = (rows // self.size * across + columns // self.size).ravel()  # of each cell
-        turn = generator.permutation(unit.max() + 1)[unit]
+        turn = wanted.generator.permutation(unit.max() + 1)[unit]
         visible = np.ones(unit.size, dtype=bool)
-        visible[np.argsort(turn, kind="stable")[: hidden_count(unit.size, ratio)]] = False
-        return torch.from_numpy(visible.reshape(grid))
+        visible[np.argsort(turn, kind="stable")[: wanted.hidden]] = False
+        return torch.from_numpy(visible.reshape(wanted.grid))
