@@ -277,7 +277,8 @@ class TrainingConfig(Config):
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
     compile: bool = Field(
         False,
-        description="compile the task's forward pass by torch.compile: minutes at the start; what it gains later has not been measured",
+        description="compile the task's forward pass by torch.compile: minutes at the start; "
+        "what it gains later has not been measured",
     )
     workers: int = Field(2, ge=0, description="processes that read and augment, a rank")
     max_skipped: int = Field(
