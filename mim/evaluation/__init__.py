@@ -9,6 +9,7 @@ from mim.evaluation.pictures import Case, Reconstruction, film_picture, mask_pic
 from mim.evaluation.predictions import Predictions
 from mim.evaluation.probe import linear_probe, nearest_neighbours, rankme
 from mim.evaluation.report import write_report
+from mim.evaluation.section import Picture, Plot, Section, Table
 from mim.evaluation.threshold import Threshold, choose_threshold, choose_worst
 
 __all__ = [
@@ -18,9 +19,13 @@ __all__ = [
     "Figure",
     "Header",
     "Metrics",
+    "Picture",
+    "Plot",
     "Predictions",
     "Reconstruction",
+    "Section",
     "SplitMetrics",
+    "Table",
     "Threshold",
     "choose_threshold",
     "choose_worst",

@@ -12,6 +12,7 @@ Keys of `metrics.json` (every number is finite; what cannot be computed is null 
   `auroc`, `auprc`, `sensitivity`, `specificity`, `accuracy`, `brier`, `prevalence`, `keep_rate` (mean share of cells
   seen) and `keep_rate_auroc` (AUROC of that share against the label), each `{value, low, high, reason}`, all without
   unit and in [0, 1].
+- `blocks`: the figures of each further block of the report, by its name (`mim.evaluation.section`).
 - `warnings`: sentences that the report shows at its top.
 """
 
@@ -25,6 +26,7 @@ from mim.errors import MimError
 from mim.evaluation.figures import FIGURES, SPLIT_NAMES, SplitMetrics, measure_split
 from mim.evaluation.header import Header
 from mim.evaluation.predictions import Predictions
+from mim.evaluation.section import Section
 from mim.evaluation.threshold import Threshold, choose_threshold
 from mim.files import write_atomically
 
@@ -66,7 +68,9 @@ class Metrics:
     val: SplitMetrics
     warnings: tuple[str, ...]
 
-    def to_dict(self, header: Header | None = None, warnings: Sequence[str] = ()) -> dict[str, Any]:
+    def to_dict(
+        self, header: Header | None = None, warnings: Sequence[str] = (), sections: Sequence[Section] = ()
+    ) -> dict[str, Any]:
         """Give the content of `metrics.json`; further warnings stand before those of the figures."""
         splits = {}
         for name, split in (("test", self.test), ("val", self.val)):
@@ -78,12 +82,15 @@ class Metrics:
             "settings": asdict(self.settings),
             "threshold": {"value": self.threshold.value, "chosen_on": "val", "reason": self.threshold.reason},
             **splits,
+            "blocks": {section.name: dict(section.figures) for section in sections},
             "warnings": [*warnings, *self.warnings],
         }
 
-    def save(self, path: Path, header: Header | None = None, warnings: Sequence[str] = ()) -> None:
+    def save(
+        self, path: Path, header: Header | None = None, warnings: Sequence[str] = (), sections: Sequence[Section] = ()
+    ) -> None:
         """Write `metrics.json`; a reader never meets half of it."""
-        text = json.dumps(self.to_dict(header, warnings), indent=2, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(self.to_dict(header, warnings, sections), indent=2, allow_nan=False, ensure_ascii=False)
         write_atomically(path, text + "\n")
 
 

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,6 +23,7 @@ from mim.evaluation.pictures import (
     reconstruction_picture,
 )
 from mim.evaluation.predictions import Predictions
+from mim.evaluation.section import Picture, Plot, Section
 from mim.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -44,17 +44,6 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True)
-class Picture:
-    """An image of the page: a data URI, its size in pixels, and what is said in its place."""
-
-    source: str
-    alt: str
-    width: int
-    height: int
-    caption: str = ""
-
-
 def write_report(
     folder: Path,
     metrics: Metrics,
@@ -64,6 +53,7 @@ def write_report(
     header: Header,
     warnings: Sequence[str] = (),
     *,
+    sections: Sequence[Section] = (),
     why_no_reconstructions: str = NO_RECONSTRUCTIONS,
 ) -> Path:
     """Write `report.html` into a folder.
@@ -76,6 +66,7 @@ def write_report(
         reconstructions: Films rebuilt from a part; may be empty.
         header: What the figures belong to.
         warnings: Sentences to show at the top, before those of `metrics`.
+        sections: Further blocks, after the curves.
         why_no_reconstructions: What is said where there are none.
 
     Returns:
@@ -101,6 +92,7 @@ def write_report(
         no_confusion=metrics.threshold.reason or "there are no test films",
         plots=plots,
         no_plots=no_plots,
+        sections=sections,
         groups=_groups(metrics, cases),
         sheet=_sheet(reconstructions),
         why_no_reconstructions=why_no_reconstructions,
@@ -160,28 +152,28 @@ def _rows(metrics: Metrics) -> list[dict[str, str | Figure]]:
     ]
 
 
-def _plots(metrics: Metrics, test: Predictions, val: Predictions) -> tuple[list[dict[str, str]], list[str]]:
+def _plots(metrics: Metrics, test: Predictions, val: Predictions) -> tuple[list[Plot], list[str]]:
     """Draw the plots that the test films allow, and say why the others are missing."""
     threshold = metrics.threshold.value
     marked = (
         "" if threshold is None else f" The marks are at the threshold {threshold:.3f} chosen on the validation films."
     )
     auroc, precision = metrics.test.figures["auroc"], metrics.test.figures["auprc"]
-    plots: list[tuple[str, str, str]] = []
+    plots: list[Plot] = []
     missing: list[str] = []
     if auroc.value is None or precision.value is None:
         missing.append(f"There are no ROC and precision-recall curves: {auroc.reason}.")
     else:
         roc = f"ROC curve of the test films: AUROC {auroc.value:.3f}.{marked}"
         pr = f"Precision-recall curve of the test films: AUPRC {precision.value:.3f}.{marked}"
-        plots.append(("square", roc_plot(test, val, threshold, roc), roc))
-        plots.append(("square", precision_recall_plot(test, val, threshold, pr), pr))
+        plots.append(Plot(roc_plot(test, val, threshold, roc), roc))
+        plots.append(Plot(precision_recall_plot(test, val, threshold, pr), pr))
     if metrics.test.films:
         spread = "Scores of the test films by class."
-        plots.append(("band", score_histogram(test, threshold, spread), spread))
+        plots.append(Plot(score_histogram(test, threshold, spread), spread, "band"))
     else:
         missing.append("There is no histogram of scores: there are no test films.")
-    return [{"kind": kind, "drawing": svg, "caption": text} for kind, svg, text in plots], missing
+    return plots, missing
 
 
 def _groups(metrics: Metrics, cases: Sequence[Case]) -> list[dict[str, Any]]:

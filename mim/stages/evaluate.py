@@ -2,12 +2,11 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
@@ -29,27 +28,16 @@ from mim.evaluation import (
     evaluate_predictions,
     write_report,
 )
+from mim.stages.blocks import BLOCKS
 from mim.stages.classifier import TaskDescription, load_classifier
 from mim.stages.common import content_hash, logger, write_lines, writing
+from mim.stages.evaluation_context import EvaluationContext, Scored
 from mim.stages.finetune import labelled_films, make_dataset
 from mim.stages.pretrain_films import make_dataset as make_pretraining_dataset
 from mim.stages.pretrain_model import load_pretrained_task
 from mim.stages.pretrain_pictures import PICTURED_FILMS, reconstruct
 from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What the classifier made of some films, in their order.
-
-    Attributes:
-        score: probability of the second class, (N,).
-        visible: (N, gh, gw) bool.
-    """
-
-    score: NDArray[np.float64]
-    visible: NDArray[np.bool_]
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -71,7 +59,9 @@ def evaluate(config: EvaluateConfig) -> Path:
     chosen = (*splits.val, *splits.test)
     dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
     task = load_classifier(run, finetuned, description)
-    scored = score_films(task, dataset, config)
+    fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
+    task = fabric.to_device(task)
+    scored = score_films(task, dataset, fabric, config.batch_size)
     predictions = to_predictions(splits, scored)
     metrics = evaluate_predictions(
         predictions,
@@ -80,21 +70,34 @@ def evaluate(config: EvaluateConfig) -> Path:
         specificity=config.specificity,
         seed=config.seed,
     )
+    context = EvaluationContext(
+        config, run, finetuned, description, films, splits, dataset, task, fabric, scored, predictions, metrics
+    )
+    sections = [section for block in BLOCKS if (section := block(context)) is not None]
     header = make_header(run, finetuned, description, films, chosen)
-    warnings = describe_leakage(description, splits)
+    warnings = [*describe_leakage(description, splits), *(line for section in sections for line in section.first_lines)]
     reconstructions, why_none = rebuild(finetuned, films, splits)
     output = Path(config.output) if config.output else run
     cases = worst_cases(config, finetuned, films, chosen, dataset, scored, predictions, metrics)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         predictions.save(output / "predictions.csv")
-        metrics.save(output / "metrics.json", header, warnings)
+        metrics.save(output / "metrics.json", header, warnings, sections)
         report = write_report(
-            output, metrics, predictions, cases, reconstructions, header, warnings, why_no_reconstructions=why_none
+            output,
+            metrics,
+            predictions,
+            cases,
+            reconstructions,
+            header,
+            warnings,
+            sections=sections,
+            why_no_reconstructions=why_none,
         )
     for warning in (*warnings, *metrics.warnings):
         logger.warning("%s", warning)
-    write_lines(*summarise(metrics, config.confidence), f"report: {report}")
+    summaries = [line for section in sections for line in section.summary]
+    write_lines(*summarise(metrics, config.confidence), *summaries, f"report: {report}")
     return output
 
 
@@ -122,12 +125,10 @@ def open_finished(config: EvaluateConfig) -> tuple[Path, FinetuneConfig, TaskDes
 
 
 @torch.inference_mode()
-def score_films(task: MaskedClassifier, dataset: FilmDataset, config: EvaluateConfig) -> Scored:
+def score_films(task: MaskedClassifier, dataset: FilmDataset, fabric: Fabric, batch_size: int) -> Scored:
     """Runs the classifier over films, in order."""
-    fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
-    task = fabric.to_device(task)
     scores, visible = [], []
-    loader = evaluation_loader(dataset, batch_size=config.batch_size, workers=0)
+    loader = evaluation_loader(dataset, batch_size=batch_size, workers=0)
     for batch in tqdm(loader, desc="predict", unit="batch", leave=False, disable=None):
         out = task({"image": fabric.to_device(batch["image"])})
         scores.append(out["logits"].double().softmax(dim=1)[:, 1].cpu())

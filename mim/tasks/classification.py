@@ -87,9 +87,9 @@ class MaskedClassifier(nn.Module):
         """
         if self.training and isinstance(self.masker, PatchMasker):
             return self._learn_mask(batch, self.masker)
-        image = (batch["image"] - self.mean) / self.std
+        image = batch["image"]
         visible = None if self.masker is None else self.masker(batch).visible
-        logits = self.head(self.encoder(image, visible), visible)
+        logits = self.classify(image, visible)
         if visible is None:
             visible = torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device)
         out = {"logits": logits, "visible": visible}
@@ -97,6 +97,19 @@ class MaskedClassifier(nn.Module):
             out["loss"] = out["loss_class"] = self._cross_entropy(logits, batch["label"])
             out["keep"] = visible.float().mean()
         return out
+
+    def classify(self, image: Tensor, visible: Tensor | None) -> Tensor:
+        """Classifies what is seen through a given mask; the masker is not asked.
+
+        Args:
+            image: (B, C, H, W) with pixels in [0, 1].
+            visible: (B, gh, gw) bool or gate; None = everything is seen.
+
+        Returns:
+            (B, num_classes) logits.
+        """
+        logits: Tensor = self.head(self.encoder((image - self.mean) / self.std, visible), visible)
+        return logits
 
     def _learn_mask(self, batch: dict[str, Tensor], masker: PatchMasker) -> dict[str, Tensor]:
         """First part of the batch: random masks. Rest: the masker's gates, whose gradient reaches the masker."""

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, brier_score
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from mim.errors import MimError
-from mim.evaluation import Header, Metrics, Predictions, evaluate_predictions
+from mim.evaluation import Header, Metrics, Predictions, Section, evaluate_predictions
 
 FIGURES = (
     "auroc auprc sensitivity specificity accuracy brier prevalence keep_rate keep_rate_auroc".split()  # noqa: SIM905
@@ -91,9 +91,10 @@ def test_the_seed_decides_the_intervals(predictions: Predictions) -> None:
 
 def test_metrics_json_has_the_documented_keys(tmp_path: Path, predictions: Predictions, header: Header) -> None:
     metrics = evaluate_predictions(predictions, bootstrap=100)
-    metrics.save(tmp_path / "metrics.json", header, ["2 test films were met in pretraining."])
+    block = Section("lesion_recall", "Lesions seen", figures={"all": 0.5})
+    metrics.save(tmp_path / "metrics.json", header, ["2 test films were met in pretraining."], [block])
     content = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
-    assert list(content) == ["schema_version", "header", "settings", "threshold", "test", "val", "warnings"]
+    assert list(content) == ["schema_version", "header", "settings", "threshold", "test", "val", "blocks", "warnings"]
     assert content["schema_version"] == 1
     assert content["header"]["image_size"] == [224, 448]
     assert content["settings"] == {"bootstrap": 100, "confidence": 0.95, "specificity": 0.9, "seed": 0}
@@ -102,6 +103,7 @@ def test_metrics_json_has_the_documented_keys(tmp_path: Path, predictions: Predi
         counts = {"films", "patients", "positives", "negatives", "resamples", "dropped", "confusion"}
         assert set(content[split]) == counts | set(FIGURES)
         assert all(set(content[split][name]) == {"value", "low", "high", "reason"} for name in FIGURES)
+    assert content["blocks"] == {"lesion_recall": {"all": 0.5}}
     assert content["warnings"] == ["2 test films were met in pretraining."]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
 

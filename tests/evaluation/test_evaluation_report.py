@@ -13,8 +13,11 @@ from PIL import Image
 from mim.evaluation import (
     Case,
     Header,
+    Plot,
     Predictions,
     Reconstruction,
+    Section,
+    Table,
     choose_worst,
     evaluate_predictions,
     write_report,
@@ -225,3 +228,23 @@ def test_a_browser_shows_it(tmp_path: Path, predictions: Predictions, header: He
     pixels = np.asarray(Image.open(tmp_path / "report.png").convert("RGB"))
     for colour in ((255, 244, 229), (179, 71, 0)):  # the box of warnings, the curve of the test films
         assert (pixels == colour).all(axis=2).sum() > 100
+
+
+def test_a_block_is_drawn_with_all_its_parts_and_its_words_are_escaped(
+    tmp_path: Path, predictions: Predictions, header: Header
+) -> None:
+    metrics = evaluate_predictions(predictions, bootstrap=100)
+    table = Table("Lesions seen", ("severity", "share"), (("enamel", "0.50"), (NASTY, "1.00")), "Mildest first.")
+    block = Section(
+        "lesions", "Are lesions seen?", text=("Half of it counts.",), tables=(table,), plots=(Plot("<svg></svg>", "Drawn."),)
+    )
+    page = Page(write_report(tmp_path, metrics, predictions, (), (), header, sections=(block,)))
+    for words in ("Are lesions seen?", "Half of it counts.", "enamel 0.50", "Mildest first.", "Drawn.", NASTY):
+        assert words in page.text
+    assert not page.every("script")
+    assert page.every("svg")
+
+
+def test_a_table_whose_rows_do_not_fit_its_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="row 2 has 1 cells, not 2"):
+        Table("Lesions", ("severity", "share"), (("enamel", "0.50"), ("dentine",)))
