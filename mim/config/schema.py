@@ -1,23 +1,15 @@
 """Every setting of the three doors, with its type, its default and what it means."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-SCHEMA_VERSION: Final = 1
+from mim.config.base import SCHEMA_VERSION, Config, Fraction, Share, Size
+from mim.config.faithfulness import FaithfulnessConfig
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
 MaskPattern = Literal[
     "random", "block", "grid", "inverse_block", "multi_block", "foreground", "texture", "hard", "attention"
 ]
-Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-
-
-class Config(BaseModel):
-    """A strict block of settings: an unknown key is an error, no value is coerced."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
 
 
 class DataConfig(Config):
@@ -397,3 +389,4 @@ class EvaluateConfig(Config):
     batch_size: int = Field(64, ge=1, description="films at a time")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
     seed: int = Field(0, ge=0, description="seed of the bootstrap")
+    faithfulness: FaithfulnessConfig = FaithfulnessConfig()
