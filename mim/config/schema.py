@@ -61,7 +61,16 @@ class LabelledDataConfig(DataConfig):
     )
     target: str | None = Field(None, description="label column to learn; films where it is empty count as unlabelled")
     boxes: str | None = Field(
-        None, description="COCO file of lesions, relative to data.path; drawn over the errors that evaluate.py shows"
+        None,
+        description="COCO file of lesions, relative to data.path: boxes, and polygons or run lengths where it has them",
+    )
+    lesion_categories: tuple[str, ...] | None = Field(
+        None, description="categories of data.boxes that are what is sought; null = all of them"
+    )
+    grades: tuple[str, ...] | None = Field(
+        None,
+        description="grades of lesions (attribute grade, severity or icdas in data.boxes), mildest first; null = by "
+        "number, or by a known scale, else without order",
     )
     seen_in_pretraining: Literal["stop", "report"] = Field(
         "stop", description="what to do when films or patients of the test split were met in pretraining"

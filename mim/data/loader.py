@@ -1,6 +1,6 @@
 """Films to batches: what is random depends on (seed, epoch, index), the order on (seed, position), on nothing else."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mim.data.annotations import Lesion, draw_lesions
 from mim.data.augment import FilmTransform
+from mim.data.collate import collate_films
 from mim.data.seed import derive_seed
-from mim.data.store import PreparedDataset
+from mim.data.store import FilmLevels, PreparedDataset
 
 Place = tuple[int, int]  # epoch and index
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
@@ -31,6 +33,9 @@ class FilmDataset(Dataset[dict[str, Any]]):
             `set_random_state(seed=...)` are reseeded before each sample.
         integers: Whether images stay whole numbers as they are stored, for `to_float` to turn into floats on the
             device: a quarter of the bytes to move for films of 8 bits. The transforms then meet whole numbers, too.
+        lesions: What is annotated on films, by their number in `films` (`Annotations.lesions`); a film that is not
+            there has no lesion. None = it is not known, and nothing is drawn.
+        boxes: Whether samples have the boxes of lesions, beside their pixels.
     """
 
     def __init__(
@@ -43,7 +48,11 @@ class FilmDataset(Dataset[dict[str, Any]]):
         transforms: Sequence[Transform] = (),
         *,
         integers: bool = False,
+        lesions: Mapping[int, Sequence[Lesion]] | None = None,
+        boxes: bool = False,
     ) -> None:
+        if boxes and lesions is None:
+            raise ValueError("boxes of lesions that are not given")
         if labels is not None and len(labels) != len(indices):
             raise ValueError(f"{len(labels)} labels for {len(indices)} films")
         self.films = films
@@ -54,6 +63,8 @@ class FilmDataset(Dataset[dict[str, Any]]):
         self._transforms = tuple(transforms)
         self._seed = seed
         self._integers = integers
+        self._lesions = lesions
+        self._boxes = boxes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -66,12 +77,20 @@ class FilmDataset(Dataset[dict[str, Any]]):
 
         Returns:
             `image`, float32 (1, H, W) in [0, 1], or with `integers` uint8 or uint16; `index`, the number of the film
-            in `indices`; `label` if known; and what the transforms add.
+            in `indices`; `label` if known; where lesions are given, `lesion`, bool (1, H, W), and on request `boxes`,
+            float32 (M, 4), x1, y1, x2, y2 in pixels of the image, and `box_label`, int64 (M,), places in
+            `Annotations.categories`; and what the transforms add.
         """
         epoch, index = place
-        full, half = self.films.levels(self.indices.item(index))
-        pixels = torch.from_numpy(self._transform(full, derive_seed(self._seed, "augment", epoch, index), half)[None])
-        sample: dict[str, Any] = {"image": pixels if self._integers else to_float(pixels), "index": index}
+        film = self.indices.item(index)
+        levels, seed = self.films.levels(film), derive_seed(self._seed, "augment", epoch, index)
+        if self._lesions is None:
+            sample: dict[str, Any] = {"image": torch.from_numpy(self._transform(levels.full, seed, levels.half)[None])}
+        else:
+            sample = self._with_lesions(levels, seed, self._lesions.get(film, ()))
+        if not self._integers:
+            sample["image"] = to_float(sample["image"])
+        sample["index"] = index
         if self.labels is not None:
             sample["label"] = self.labels.item(index)
         for number, transform in enumerate(self._transforms):
@@ -79,6 +98,21 @@ class FilmDataset(Dataset[dict[str, Any]]):
             if reseed is not None:
                 reseed(seed=derive_seed(self._seed, "transform", number, epoch, index))
             sample = transform(sample)
+        return sample
+
+    def _with_lesions(self, levels: FilmLevels, seed: int, lesions: Sequence[Lesion]) -> dict[str, Any]:
+        """Image, pixels of lesions and on request boxes, changed together."""
+        mask = draw_lesions(lesions, levels.full.shape).view(np.uint8) if lesions else None
+        boxes = np.array([lesion.box for lesion in lesions], np.float32).reshape(-1, 4) if self._boxes else None
+        changed = self._transform.together(levels.full, seed, levels.half, boxes, mask)
+        pixels = np.zeros(changed.image.shape, np.bool_) if changed.mask is None else changed.mask != 0
+        sample: dict[str, Any] = {
+            "image": torch.from_numpy(changed.image[None]),
+            "lesion": torch.from_numpy(pixels[None]),
+        }
+        if self._boxes:
+            sample["boxes"] = torch.from_numpy(changed.boxes)
+            sample["box_label"] = torch.tensor([lesions[kept].label for kept in changed.kept], dtype=torch.int64)
         return sample
 
 
@@ -207,6 +241,7 @@ def _load(dataset: FilmDataset, batches: Sampler[list[Place]], workers: int) -> 
         dataset,
         batch_sampler=batches,
         num_workers=workers,
+        collate_fn=collate_films,
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else each epoch's start would advance the global one
         pin_memory=torch.cuda.is_available(),
