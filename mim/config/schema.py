@@ -1,11 +1,13 @@
 """Every setting of the three doors, with its type, its default and what it means."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from mim.config.base import SCHEMA_VERSION, Config, Fraction, Share, Size
+from mim.config.base import Config, Fraction, Share, Size
 from mim.config.faithfulness import FaithfulnessConfig
+
+SCHEMA_VERSION: Final = 1
 
 MaskPattern = Literal[
     "random", "block", "grid", "inverse_block", "multi_block", "foreground", "texture", "hard", "attention"
@@ -397,5 +399,5 @@ class EvaluateConfig(Config):
     worst: int = Field(6, ge=0, description="worst errors of each kind to draw")
     batch_size: int = Field(64, ge=1, description="films at a time")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
-    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap, and of all else that is drawn")
     faithfulness: FaithfulnessConfig = FaithfulnessConfig()
