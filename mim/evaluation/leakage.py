@@ -1,6 +1,7 @@
 """Does a mask give the label away by its shape, rather than by what it shows?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -8,6 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mim.evaluation.bootstrap import mean_statistic, percentile_interval, resample_patients
+from mim.evaluation.comparison import Difference
 from mim.evaluation.figures import Figure
 from mim.evaluation.intervals import Intervals
 
@@ -17,6 +19,54 @@ Masks = npt.NDArray[np.bool_]
 
 FOLDS = 5
 _TREES = 100
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """What a network that never met the mask in training makes of it.
+
+    Attributes:
+        masker: Kind of mask that it was trained behind.
+        at_own_share: Its AUC behind the run's mask, random masks and Otsu's foreground at the same share.
+        differences: Of these: the run's mask less random, and less Otsu.
+        gap: AUC of the run's own network less that of the evaluator, both behind the run's mask.
+    """
+
+    masker: str
+    at_own_share: Mapping[str, Figure]
+    differences: Mapping[str, Difference]
+    gap: Difference
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What a mask may give away.
+
+    Attributes:
+        alone: AUC of a classifier that sees masks alone: the run's, random ones and Otsu's at the same share.
+        shifted: AUC of the network behind its own mask, shifted.
+        swapped: AUC of the network behind the mask of another patient's film.
+        lost_by_shift: AUC behind the own mask less that behind the shifted one.
+        lost_by_swap: AUC behind the own mask less that behind another film's.
+        follows_mask: AUC of the score of a film against the label of the other film whose mask it wears.
+        keep_rate: AUC of the share that is seen, against the label.
+        overlap: Mean intersection over union with the data set's mean mask.
+        overlap_by_chance: That of masks drawn at random at the same share.
+        evaluator: An independent network's view; None without one.
+        no_evaluator: Why there is none.
+    """
+
+    alone: Mapping[str, Figure]
+    shifted: Figure
+    swapped: Figure
+    lost_by_shift: Difference
+    lost_by_swap: Difference | None
+    follows_mask: Figure
+    keep_rate: Figure
+    overlap: Figure
+    overlap_by_chance: float
+    evaluator: Evaluator | None
+    no_evaluator: str
 
 
 def mask_features(masks: Masks) -> Floats:

@@ -39,10 +39,35 @@ def show_best_cells(scores: Tensor, keep: float) -> Tensor:
     Returns:
         (B, gh, gw) bool.
     """
-    cells = scores.flatten(1)
-    count = max(round(keep * cells.shape[1]), 1)
-    best = cells.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return torch.zeros_like(cells, dtype=torch.bool).scatter_(1, best, True).view_as(scores)
+    count = max(round(keep * scores[0].numel()), 1)
+    return show_counted_cells(scores, torch.full((len(scores),), count, device=scores.device))
+
+
+def show_counted_cells(scores: Tensor, counts: Tensor) -> Tensor:
+    """Shows so many cells of each image, those with the highest scores; of equal scores the earlier on the grid.
+
+    Args:
+        scores: (B, gh, gw) float.
+        counts: (B,) cells.
+
+    Returns:
+        (B, gh, gw) bool.
+    """
+    return (rank_cells(scores).flatten(1) < counts[:, None]).view_as(scores)
+
+
+def rank_cells(scores: Tensor) -> Tensor:
+    """Gives the place of each cell among those of its image, 0 = the highest score; of equal scores the earlier first.
+
+    Args:
+        scores: (B, gh, gw) float.
+
+    Returns:
+        (B, gh, gw) int64.
+    """
+    order = scores.flatten(1).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view_as(scores)
 
 
 def keep_best_cell(visible: Tensor, scores: Tensor) -> Tensor:
