@@ -244,8 +244,11 @@ class MaskerConfig(Config):
         (0.1, 1.0), description="learned: range of the share kept by those random masks"
     )
     warmup: Fraction = Field(0.3, description="learned: share of the training in which only random masks are met")
-    score: Literal["intensity", "gradient", "variance"] = Field(
-        "intensity", description="threshold: what is compared, averaged over a cell"
+    score: Literal["intensity", "gradient", "variance", "reconstruction_error", "attention"] = Field(
+        "intensity",
+        description="threshold: what is compared, averaged over a cell; reconstruction_error = how badly the "
+        "pretrained model of init rebuilds it; attention = what the class token of the ViT that is started from pays "
+        "to it, 1 = the mean of the film",
     )
     threshold: float | str = Field(
         0.2,
