@@ -74,6 +74,20 @@ class LabelledDataConfig(DataConfig):
         description="grades of lesions (attribute grade, severity or icdas in data.boxes), mildest first; null = by "
         "number, or by a known scale, else without order",
     )
+    study_label: Literal["agree", "any"] = Field(
+        "agree",
+        description="label of a study of several films: agree = that of all its rows, which must have the same; "
+        "any = positive where any of its films is",
+    )
+    max_films: int | None = Field(
+        None,
+        ge=1,
+        description="most films of a study: of longer ones absent films are left out first, then films at even "
+        "distances over the order are kept; null = all",
+    )
+    clinical: tuple[str, ...] | None = Field(
+        None, description="columns of data.labels beside the film, such as age and site: numbers, or words one by one"
+    )
     seen_in_pretraining: Literal["stop", "report"] = Field(
         "stop", description="what to do when films or patients of the test split were met in pretraining"
     )
@@ -136,10 +150,16 @@ class EncoderConfig(Config):
     """The backbone and how cells are hidden from it."""
 
     name: str = Field("vit_tiny_patch16_224", description="a timm model name")
-    hidden: Literal["drop", "token", "sparse", "layer"] | None = Field(
+    hidden: Literal["drop", "token", "sparse", "layer", "fill"] | None = Field(
         None,
         description="how cells are hidden: drop (ViT, Hiera) leaves them out, token (ViT, Swin) puts a mask token in "
-        "their place, sparse and layer are for CNNs; null = what the backbone can do, drop or sparse where it can",
+        "their place, sparse and layer are for CNNs, fill replaces their pixels before any network, as a baseline; "
+        "null = what the backbone can do, drop or sparse where it can",
+    )
+    fill: Literal["grey", "black", "mean", "blur"] | None = Field(
+        None,
+        description="hidden=fill: what hidden pixels are replaced by: grey = the mean of the normalisation; "
+        "mean, blur = of the film's visible pixels; null = grey",
     )
     patch_size: int | None = Field(
         None, ge=1, description="side of a cell in pixels; null = the backbone's own, 32 for Swin and CNNs"
@@ -241,8 +261,11 @@ class MaskerConfig(Config):
         (0.1, 1.0), description="learned: range of the share kept by those random masks"
     )
     warmup: Fraction = Field(0.3, description="learned: share of the training in which only random masks are met")
-    score: Literal["intensity", "gradient", "variance"] = Field(
-        "intensity", description="threshold: what is compared, averaged over a cell"
+    score: Literal["intensity", "gradient", "variance", "reconstruction_error", "attention"] = Field(
+        "intensity",
+        description="threshold: what is compared, averaged over a cell; reconstruction_error = how badly the "
+        "pretrained model of init rebuilds it; attention = what the class token of the ViT that is started from pays "
+        "to it, 1 = the mean of the film",
     )
     threshold: float | str = Field(
         0.2,

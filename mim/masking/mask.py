@@ -29,6 +29,20 @@ class Mask:
 Masker = Callable[[dict[str, Tensor]], Mask]
 
 
+def rank_cells(scores: Tensor) -> Tensor:
+    """Place of each cell of an image by its score, 0 = the highest; the earlier of equal ones first.
+
+    Args:
+        scores: (B, gh, gw) float.
+
+    Returns:
+        (B, gh, gw) integers.
+    """
+    order = scores.flatten(1).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view_as(scores)
+
+
 def show_best_cells(scores: Tensor, keep: float) -> Tensor:
     """Shows the same share of every image, the cells with the highest scores; of equal scores the earlier on the grid.
 
@@ -54,20 +68,6 @@ def show_counted_cells(scores: Tensor, counts: Tensor) -> Tensor:
         (B, gh, gw) bool.
     """
     return (rank_cells(scores).flatten(1) < counts[:, None]).view_as(scores)
-
-
-def rank_cells(scores: Tensor) -> Tensor:
-    """Gives the place of each cell among those of its image, 0 = the highest score; of equal scores the earlier first.
-
-    Args:
-        scores: (B, gh, gw) float.
-
-    Returns:
-        (B, gh, gw) int64.
-    """
-    order = scores.flatten(1).argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places).view_as(scores)
 
 
 def keep_best_cell(visible: Tensor, scores: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Ways to rank the cells of a film, so that the best are shown: the run's masker, rules, models, chance, and the truth."""
+"""Ways to rank the cells of a film, so that the best are shown: masker, rules, models, chance, and the truth."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -13,9 +13,10 @@ from mim.evaluation import Lesions
 from mim.masking import Mask, ThresholdMasker
 from mim.masking.mask import rank_cells
 from mim.masking.scores import Score, score_cells
-from mim.models.guides import AttentionGuide
 from mim.stages.evaluation_context import EvaluationContext
 from mim.stages.finetune import known_lesions
+from mim.stages.finished_run import load_init
+from mim.tasks import AttentionScore, ReconstructionError
 
 Batch = dict[str, Tensor]
 Ranking = Callable[[Sequence[int], Batch], Tensor]
@@ -89,8 +90,8 @@ def masker_ranking(context: EvaluationContext, masker: nn.Module) -> Ranking:
     grid = context.task.encoder.grid()
 
     def rank(rows: Sequence[int], batch: Batch) -> Tensor:
-        mask: Mask = masker(batch)
-        if mask.scores is None or tuple(mask.scores.shape[-2:]) != grid:
+        mask: Mask = context.task.fit_to_grid(masker(batch), grid)
+        if mask.scores is None:
             raise MimError("the masker gives no score to each cell")
         below = isinstance(masker, ThresholdMasker) and masker.keep == "below"
         places = rank_cells(-mask.scores if below else mask.scores)
@@ -106,13 +107,26 @@ def attention_ranking(context: EvaluationContext) -> Ranking:
         ValueError: it has no such attention.
     """
     task = context.task
-    guide = AttentionGuide(task.encoder)
+    source = AttentionScore(task.encoder, mean=task.mean, std=task.std)
+    return lambda rows, batch: source(batch)[None]
 
-    def rank(rows: Sequence[int], batch: Batch) -> Tensor:
-        scores = guide.scores(task.encoder, (batch["image"] - task.mean) / task.std)
-        return scores.view(1, -1, *task.encoder.grid())
 
-    return rank
+def reconstruction_ranking(context: EvaluationContext) -> Ranking:
+    """How badly the pretraining run that this run started from rebuilds each cell.
+
+    Raises:
+        MimError: there is none, or it is no longer at hand.
+        ValueError: it has nothing to hide.
+    """
+    loaded = load_init(context.finetuned)
+    if loaded is None:
+        raise MimError("this run did not start from a pretraining run that could rebuild cells")
+    settings, task = loaded
+    ratio = settings.masking.ratio
+    middle = ratio if isinstance(ratio, float) else sum(ratio) / 2
+    source = ReconstructionError(task, middle, seed=context.config.seed, grid=context.task.encoder.grid())
+    source = context.fabric.to_device(source)
+    return lambda rows, batch: source(batch)[None]
 
 
 def oracle_ranking(context: EvaluationContext, lesions: Lesions) -> Ranking:
@@ -155,7 +169,3 @@ def read_lesions(context: EvaluationContext) -> tuple[Lesions | None, str]:
     if not cells:
         return None, "no lesion is marked on a test film"
     return Lesions(np.stack(cells), np.array(film), tuple(patient), tuple(grade), annotations.grades), ""
-
-
-def reconstruction_ranking(context: EvaluationContext) -> Ranking:
-    raise MimError("to be joined")

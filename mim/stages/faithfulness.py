@@ -52,7 +52,7 @@ def faithfulness_section(context: EvaluationContext) -> Section | None:
 
     def choose(part: Sequence[int], batch: Batch) -> dict[Key, Tensor | None]:
         masks = show_ways(rankings, config.keep_rates, counts, part, batch)
-        return masks if wrong is None else masks | wrong.shown(context, part, batch)
+        return masks if wrong is None else {**masks, **wrong.shown(context, part, batch)}
 
     logger.info(
         "faithfulness: %d test films are seen behind many masks, which takes most of the time of an evaluation; "
@@ -87,7 +87,7 @@ def faithfulness_section(context: EvaluationContext) -> Section | None:
 
 
 def choose_rows(context: EvaluationContext) -> list[int]:
-    """Draws whole patients of the test by seed until there are as many films as are wanted, in the order of the table."""
+    """Draws whole patients of the test, by seed, until there are as many films as are wanted."""
     rows = list(context.test_rows)
     limit = context.config.faithfulness.films
     if limit is None or len(rows) <= limit:
