@@ -207,8 +207,8 @@ def _leakage_table(leakage: Leakage, intervals: Intervals) -> Table:
         f"Leakage: what the mask itself gives away ({intervals.level})",
         ("Figure", "Value", "How to read it"),
         tuple(rows),
-        f"A mask alone is judged by a random forest that learns from masks of {FOLDS - 1} in {FOLDS} of the validation "
-        "and test patients and is asked about the others.",
+        f"A mask alone is judged by a logistic regression that learns from the masks of {FOLDS - 1} in {FOLDS} of the "
+        "validation and test patients and is asked about the others.",
     )
 
 

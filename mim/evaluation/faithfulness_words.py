@@ -133,7 +133,10 @@ def interval(low: float | None, high: float | None, digits: int = 3, *, signed: 
 
 def percent(share: float | None) -> str:
     """A share as text."""
-    return "–" if share is None else f"{share * 100:.3g} %"
+    if share is None:
+        return "–"
+    value = round(share * 100, 3)
+    return f"{value:.0f} %" if value >= 10 or value == int(value) else f"{value:.1f} %"
 
 
 def _hidden(figure: Figure | None, lesions: int) -> int:

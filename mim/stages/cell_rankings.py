@@ -13,6 +13,7 @@ from mim.evaluation import Lesions
 from mim.masking import Mask, ThresholdMasker
 from mim.masking.mask import rank_cells
 from mim.masking.scores import Score, score_cells
+from mim.stages.common import logger
 from mim.stages.evaluation_context import EvaluationContext
 from mim.stages.finetune import known_lesions
 from mim.stages.finished_run import load_init
@@ -118,7 +119,11 @@ def reconstruction_ranking(context: EvaluationContext) -> Ranking:
         MimError: there is none, or it is no longer at hand.
         ValueError: it has nothing to hide.
     """
-    loaded = load_init(context.finetuned)
+    try:
+        loaded = load_init(context.finetuned)
+    except MimError as error:
+        logger.warning("no reconstruction error: %s", error)
+        raise MimError("the pretraining run that this run started from is no longer at hand") from error
     if loaded is None:
         raise MimError("this run did not start from a pretraining run that could rebuild cells")
     settings, task = loaded
