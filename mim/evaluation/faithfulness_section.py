@@ -8,6 +8,7 @@ from mim.evaluation.comparison import Difference
 from mim.evaluation.faithfulness import RIVALS, WAYS, Faithfulness
 from mim.evaluation.faithfulness_plots import keep_curve, recall_plot
 from mim.evaluation.faithfulness_words import (
+    briefly,
     interval,
     leakage_lines,
     percent,
@@ -123,13 +124,14 @@ def _tables(measured: Faithfulness, intervals: Intervals) -> Iterator[Table]:
                 for name in WAYS
                 if name in compared.at_own_share
             ),
+            "An interval that holds 0 is no evidence that the mask is better.",
         )
     rates = sorted({rate for points in compared.curves.values() for rate in points})
     yield Table(
         f"AUC against the share of cells that is seen ({intervals.level})",
         ("Cells chosen by", *(percent(rate) for rate in rates)),
         tuple(
-            (WAYS[name].capitalize(), *(with_interval(compared.curves[name][rate], 2) for rate in rates))
+            (WAYS[name].capitalize(), *(briefly(compared.curves[name][rate]) for rate in rates))
             for name in WAYS
             if name in compared.curves
         ),

@@ -86,7 +86,8 @@ def leakage_lines(measured: Faithfulness, intervals: Intervals) -> Iterator[str]
     if alone is not None and alone.low is not None and alone.low > 0.5:
         yield (
             "The mask by itself, without a single pixel of the film, tells films with the finding from films without: "
-            f"AUC {with_interval(alone)}. Part of the network's answer may come from the mask's shape."
+            f"AUC {with_interval(alone)}, {intervals.level}. Part of the network's answer may come from the shape of the "
+            "mask."
         )
     follows = leakage.follows_mask
     if follows.low is not None and follows.low > 0.5:
@@ -121,6 +122,13 @@ def with_interval(figure: Figure, digits: int = 3) -> str:
     if figure.value is None:
         return "–"
     return f"{figure.value:.{digits}f}{interval(figure.low, figure.high, digits)}"
+
+
+def briefly(figure: Figure) -> str:
+    """A figure and its interval as text for a wide table."""
+    if figure.value is None:
+        return "–"
+    return f"{figure.value:.2f}" + ("" if figure.low is None else f" ({figure.low:.2f}–{figure.high:.2f})")
 
 
 def interval(low: float | None, high: float | None, digits: int = 3, *, signed: bool = False) -> str:

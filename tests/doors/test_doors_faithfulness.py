@@ -1,4 +1,6 @@
+import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,15 @@ def test_without_a_masker_the_curves_of_the_rules_remain(runs: Path) -> None:
     assert figures["differences"] == {}
     assert figures["no_lesion_recall"]
     assert "lesion recall: none" in said.out
+
+
+def test_fewer_films_are_whole_patients(runs: Path, tmp_path: Path) -> None:
+    succeed("evaluate", runs / "none", *FEW, "faithfulness.films=4", f"output={tmp_path}")
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        patients = Counter(row["patient_id"] for row in csv.DictReader(file) if row["split"] == "test")
+    figures = block(tmp_path)
+    assert 4 <= figures["films"] < 4 + max(patients.values()) <= sum(patients.values())
+    assert figures["films"] >= figures["patients"]
 
 
 def test_the_block_can_be_left_out(runs: Path, tmp_path: Path) -> None:
