@@ -86,8 +86,8 @@ def leakage_lines(measured: Faithfulness, intervals: Intervals) -> Iterator[str]
     if alone is not None and alone.low is not None and alone.low > 0.5:
         yield (
             "The mask by itself, without a single pixel of the film, tells films with the finding from films without: "
-            f"AUC {with_interval(alone)}, {intervals.level}. Part of the network's answer may come from the shape of the "
-            "mask."
+            f"AUC {with_interval(alone)}, {intervals.level}. Part of the network's answer may come from the mask's "
+            "shape."
         )
     follows = leakage.follows_mask
     if follows.low is not None and follows.low > 0.5:

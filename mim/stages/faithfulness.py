@@ -62,8 +62,10 @@ def faithfulness_section(context: EvaluationContext) -> Section | None:
     scores = look(context, rows, choose, context.score, "behind masks")
     labels, patients = context.predictions.label[rows], [context.predictions.patient_id[row] for row in rows]
     ways = gather(scores, tuple(rankings), config.keep_rates, context.scored.score[rows] if hides else None)
-    rivals = masks_at_own_share(context, {name: rankings[name] for name in RIVALS}) if hides else {}
-    recall, no_recall = recall_of(context, lesions, no_lesions, rivals, intervals)
+    plain = {name: rankings[name] for name in (*RIVALS, "oracle") if name in rankings}
+    others = masks_at_own_share(context, plain) if hides else {}
+    rivals = {name: masks for name, masks in others.items() if name in RIVALS}
+    recall, no_recall = recall_of(context, lesions, no_lesions, others, intervals)
     leakage = None
     if wrong is not None:
         asked = None if network is None else ask_evaluator(context, rows, network, rankings, intervals)
@@ -120,15 +122,15 @@ def recall_of(
     context: EvaluationContext,
     lesions: Lesions | None,
     no_lesions: str,
-    rivals: Mapping[str, Masks],
+    others: Mapping[str, Masks],
     intervals: Intervals,
 ) -> tuple[tuple[Recall, ...], str]:
-    """Lesion recall of the run's masks and their rivals on all test films; else nothing, and why."""
+    """Lesion recall of the run's masks and of others on all test films; else nothing, and why."""
     if context.task.masker is None:
         return (), "there is no mask, so no lesion is hidden"
     if lesions is None:
         return (), no_lesions
-    masks = {"masker": context.scored.visible[None], **rivals}
+    masks = {"masker": context.scored.visible[None], **others}
     return lesion_recall(lesions, masks, intervals), ""
 
 

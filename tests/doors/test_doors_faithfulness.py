@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from door_calls import BRIEF, NETWORK, call, succeed
 
-FEW = ("bootstrap=100", "faithfulness={keep_rates: [0.25, 1.0], resamples: 100, random_masks: 2}")
+FEW = ("bootstrap=100", "faithfulness={keep_rates: [0.5, 1.0], resamples: 100, random_masks: 2}")
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,15 @@ def test_an_evaluation_says_what_a_learned_mask_is_worth(runs: Path) -> None:
     assert len({point["value"] for point in everything.values()}) == 1, "where all is seen, no way differs"
     whole = json.loads((runs / "learned" / "metrics.json").read_text())
     assert figures["at_own_share"]["masker"]["value"] == whole["test"]["auroc"]["value"]
+    for name, points in figures["curves"].items():  # this mask shows half of the cells
+        assert points[0]["keep_rate"] == 0.5
+        assert points[0]["value"] == figures["at_own_share"][name]["value"], name
     rows = figures["lesion_recall"]
     assert rows[-1]["grade"] == "all"
     assert rows[-1]["lesions"] == sum(row["lesions"] for row in rows[:-1]) > 0
-    assert set(rows[-1]["figures"]) == {"masker", "random", "otsu"}
+    recall = {name: figure["value"] for name, figure in rows[-1]["figures"].items()}
+    assert recall["oracle"] == 1, "the lesions of a film have room in half of its cells"
+    assert {name for name, value in recall.items() if 0 <= value <= 1} == {"masker", "random", "otsu", "oracle"}
     assert "lesion recall" in said.out
     difference = figures["differences"]["random"]
     beaten = difference["low"] is not None and difference["low"] > 0
