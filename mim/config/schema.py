@@ -2,22 +2,16 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from mim.config.base import Config, Fraction, Share, Size
+from mim.config.faithfulness import FaithfulnessConfig
 
 SCHEMA_VERSION: Final = 1
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
 MaskPattern = Literal[
     "random", "block", "grid", "inverse_block", "multi_block", "foreground", "texture", "hard", "attention"
 ]
-Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-
-
-class Config(BaseModel):
-    """A strict block of settings: an unknown key is an error, no value is coerced."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
 
 
 class DataConfig(Config):
@@ -156,10 +150,16 @@ class EncoderConfig(Config):
     """The backbone and how cells are hidden from it."""
 
     name: str = Field("vit_tiny_patch16_224", description="a timm model name")
-    hidden: Literal["drop", "token", "sparse", "layer"] | None = Field(
+    hidden: Literal["drop", "token", "sparse", "layer", "fill"] | None = Field(
         None,
         description="how cells are hidden: drop (ViT, Hiera) leaves them out, token (ViT, Swin) puts a mask token in "
-        "their place, sparse and layer are for CNNs; null = what the backbone can do, drop or sparse where it can",
+        "their place, sparse and layer are for CNNs, fill replaces their pixels before any network, as a baseline; "
+        "null = what the backbone can do, drop or sparse where it can",
+    )
+    fill: Literal["grey", "black", "mean", "blur"] | None = Field(
+        None,
+        description="hidden=fill: what hidden pixels are replaced by: grey = the mean of the normalisation; "
+        "mean, blur = of the film's visible pixels; null = grey",
     )
     patch_size: int | None = Field(
         None, ge=1, description="side of a cell in pixels; null = the backbone's own, 32 for Swin and CNNs"
@@ -261,8 +261,11 @@ class MaskerConfig(Config):
         (0.1, 1.0), description="learned: range of the share kept by those random masks"
     )
     warmup: Fraction = Field(0.3, description="learned: share of the training in which only random masks are met")
-    score: Literal["intensity", "gradient", "variance"] = Field(
-        "intensity", description="threshold: what is compared, averaged over a cell"
+    score: Literal["intensity", "gradient", "variance", "reconstruction_error", "attention"] = Field(
+        "intensity",
+        description="threshold: what is compared, averaged over a cell; reconstruction_error = how badly the "
+        "pretrained model of init rebuilds it; attention = what the class token of the ViT that is started from pays "
+        "to it, 1 = the mean of the film",
     )
     threshold: float | str = Field(
         0.2,
@@ -419,4 +422,5 @@ class EvaluateConfig(Config):
     worst: int = Field(6, ge=0, description="worst errors of each kind to draw")
     batch_size: int = Field(64, ge=1, description="films at a time")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
-    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap, and of all else that is drawn")
+    faithfulness: FaithfulnessConfig = FaithfulnessConfig()

@@ -12,7 +12,8 @@ Keys of `metrics.json` (every number is finite; what cannot be computed is null 
   `auroc`, `auprc`, `sensitivity`, `specificity`, `accuracy`, `brier`, `prevalence`, `keep_rate` (mean share of cells
   seen) and `keep_rate_auroc` (AUROC of that share against the label), each `{value, low, high, reason}`, all without
   unit and in [0, 1].
-- `blocks`: the figures of each further block of the report, by its name (`mim.evaluation.section`).
+- `blocks`: the figures of each further block of the report, by its name (`mim.evaluation.section`); those of
+  `faithfulness` are explained in docs/reference/faithfulness.md.
 - `warnings`: sentences that the report shows at its top.
 """
 

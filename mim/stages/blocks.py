@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from mim.evaluation import Section
 from mim.stages.evaluation_context import EvaluationContext
+from mim.stages.faithfulness import faithfulness_section
 
 Block = Callable[[EvaluationContext], Section | None]
 
-BLOCKS: tuple[Block, ...] = ()
+BLOCKS: tuple[Block, ...] = (faithfulness_section,)

@@ -38,6 +38,7 @@ from mim.stages.common import (
     steps_per_epoch,
     writing,
 )
+from mim.stages.score_source import save_source
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
 
 
@@ -69,6 +70,7 @@ def finetune(config: FinetuneConfig) -> Path:
             with writing(folder.path):
                 save_splits(folder.path / "splits.csv", splits)
                 description.save(folder.path)
+                save_source(config, folder.path)
             logger.info("%s", count_films(splits))
 
         per_epoch = steps_per_epoch(config, len(splits.train), fabric.world_size)
