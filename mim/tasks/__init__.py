@@ -1,6 +1,8 @@
 """One class for each thing that is trained; each joins a masker and a model."""
 
 from mim.models import MaskedImageModel
-from mim.tasks.classification import MaskedClassifier, MaskTraining
+from mim.tasks.classification import MaskedClassifier
+from mim.tasks.frozen import FrozenTokens, RebuildingError
+from mim.tasks.mask_training import MaskTraining
 
-__all__ = ["MaskTraining", "MaskedClassifier", "MaskedImageModel"]
+__all__ = ["FrozenTokens", "MaskTraining", "MaskedClassifier", "MaskedImageModel", "RebuildingError"]
