@@ -40,6 +40,11 @@ class MaskerConfig(Config):
         "then films differ in how much is seen, which may carry the label",
     )
     task: float = Field(1.0, ge=0, description="learned: weight of the task's error seen through the mask")
+    follow: Literal["label", "network"] = Field(
+        "label",
+        description="learned: what the masked film must come to in stage B: its label, or what the frozen network says "
+        "of the whole film, so that the masker never hears of a label",
+    )
     supervised: float = Field(
         0.0,
         ge=0,
@@ -57,7 +62,7 @@ class MaskerConfig(Config):
     budget_ramp: Fraction = Field(
         0.5, description="learned: share of stage B in which that weight rises, from a tenth to its final value"
     )
-    lr_scale: float = Field(4.0, gt=0, description="learned: the masker's learning rate as a multiple of optimizer.lr")
+    lr_scale: float = Field(2.0, gt=0, description="learned: the masker's learning rate as a multiple of optimizer.lr")
     stages: tuple[Fraction, Fraction, Fraction] = Field(
         (0.5, 0.5, 0.0),
         description="learned: shares of the training, which sum to 1: A, encoder and head under random masks; B, the "

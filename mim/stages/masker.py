@@ -108,6 +108,7 @@ def mask_training(config: MaskerConfig) -> MaskTraining:
             random_keep=config.random_keep,
             random_share=config.random_share,
             task=config.task,
+            follow=config.follow,
             supervised=config.supervised,
             reconstruction=config.reconstruction,
             budget=config.budget_weight,

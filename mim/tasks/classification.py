@@ -144,7 +144,12 @@ class MaskedClassifier(nn.Module):
         weight = (
             recipe.task if stage == "masker" else 1.0
         )  # with nothing else to learn from, the network needs all of it
-        loss_class = self._cross_entropy(together, batch["label"])
+        if stage == "masker" and recipe.follow == "network":
+            with torch.no_grad():
+                whole = self._look(image, None).float().softmax(dim=1)
+            loss_class = F.cross_entropy(together.float(), whole)
+        else:
+            loss_class = self._cross_entropy(together, batch["label"])
         return summed({"class": (loss_class, weight), **parts}) | figures | {"logits": together}
 
     def _mask_losses(

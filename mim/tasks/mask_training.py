@@ -30,6 +30,8 @@ class MaskTraining:
         random_keep: range of the share of cells that random masks keep, drawn anew for each batch.
         random_share: C: share of a batch that meets random masks.
         task: B and C: weight of the error of the task seen through the mask.
+        follow: B: what the masked film must come to. `label`: its class. `network`: what the frozen network says of the
+            whole film; the masker then never hears of a label, and what looks like a finding is shown in every film.
         supervised: weight of the cross entropy to the cells that hold a lesion (`batch["lesion"]`).
         reconstruction: weight of the error with which a pretrained model rebuilds what is hidden.
         budget: final weight of the squared distance between the expected and the wanted share of visible cells.
@@ -44,11 +46,12 @@ class MaskTraining:
     random_keep: tuple[float, float] = (0.1, 1.0)
     random_share: float = 0.5
     task: float = 1.0
+    follow: Literal["label", "network"] = "label"
     supervised: float = 0.0
     reconstruction: float = 0.0
     budget: float = 1.0
     budget_ramp: float = 0.5
-    lr_scale: float = 4.0
+    lr_scale: float = 2.0
 
     def __post_init__(self) -> None:
         if abs(sum(self.stages) - 1) > 1e-6:

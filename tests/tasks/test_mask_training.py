@@ -167,6 +167,28 @@ def test_a_closed_gate_hears_what_is_in_its_cell(name):
     assert gate.grad[0, 0, 0] > 3 * gate.grad[0, 1, 2].abs()
 
 
+def test_a_masker_that_follows_the_network_never_hears_of_the_label():
+    gradients = {}
+    for follow in ("network", "label"):
+        for label in (0, 1):
+            task = classifier(stages=(0.0, 1.0, 0.0), follow=follow).train()
+            task.set_progress(0.5)
+            torch.manual_seed(3)
+            task({**batch_for(task.encoder, 4), "label": torch.full((4,), label)})["loss"].backward()
+            gradients[follow, label] = task.masker.scorer.score.weight.grad
+    assert torch.equal(gradients["network", 0], gradients["network", 1])
+    assert not torch.equal(gradients["label", 0], gradients["label", 1])
+
+
+def test_showing_the_whole_film_is_what_follows_the_network_best():
+    task = classifier(stages=(0.0, 1.0, 0.0), masker=PatchMasker(8, keep=1.0, gate="top_k")).train()
+    task.set_progress(0.5)
+    batch = batch_for(task.encoder, 4)
+    whole = task.head(task.encoder(batch["image"])).softmax(1)
+    entropy = -(whole * whole.log()).sum(1).mean()
+    torch.testing.assert_close(task(batch)["loss_class"], entropy, atol=1e-5, rtol=1e-5)
+
+
 def test_a_mask_of_another_grid_is_named():
     task = classifier(masker=Fixed(Mask(torch.ones(4, 3, 3, dtype=torch.bool)))).eval()
     with pytest.raises(ValueError, match=r"grid of \(3, 3\)"):
