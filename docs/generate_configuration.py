@@ -16,7 +16,7 @@ DOORS: dict[str, type[Config]] = {
 LEAD = """\
 # Settings
 
-This page is generated from `mim/config/schema.py` by `python docs/generate_configuration.py`; a test holds the two
+This page is generated from `mim/config` by `python docs/generate_configuration.py`; a test holds the two
 together. `python train.py --help` prints the same list in the terminal.
 
 A setting is `key=value` on the command line, or a line of a YAML file with each part of its dotted key indented below

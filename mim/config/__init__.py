@@ -6,6 +6,7 @@ from mim.config.faithfulness import FaithfulnessConfig
 from mim.config.fields import Block, Setting, list_blocks, list_settings
 from mim.config.help import help_text
 from mim.config.loading import dump_config, load_config
+from mim.config.masker import MaskerConfig
 from mim.config.schema import (
     SCHEMA_VERSION,
     AugmentConfig,
@@ -16,7 +17,6 @@ from mim.config.schema import (
     FinetuneConfig,
     InputConfig,
     LabelledDataConfig,
-    MaskerConfig,
     MaskingConfig,
     OptimizerConfig,
     PretrainConfig,

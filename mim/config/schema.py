@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mim.config.base import Config, Fraction, Share, Size
 from mim.config.faithfulness import FaithfulnessConfig
+from mim.config.masker import MaskerConfig
 
 SCHEMA_VERSION: Final = 1
 
@@ -242,37 +243,6 @@ class TargetConfig(Config):
     teacher_blocks: int | None = Field(
         None, ge=1, description="latent: last blocks of a ViT that are averaged; null = half of them, or a CNN's map"
     )
-
-
-class MaskerConfig(Config):
-    """Who decides, at fine-tuning and inference, which cells the encoder may look at."""
-
-    kind: Literal["none", "learned", "threshold"] = Field("learned", description="none = everything is seen")
-    keep: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="learned: share of cells to keep, on average")
-    budget_weight: float = Field(1.0, ge=0, description="learned: weight of the squared distance to that share")
-    temperature: float = Field(0.5, gt=0, description="learned: temperature of the binary concrete gates")
-    width: int = Field(16, ge=4, description="learned: channels of the masker's first layer")
-    random_share: Fraction = Field(
-        0.5,
-        description="learned: share of each training batch that meets random masks instead, "
-        "so that masks cannot carry the label",
-    )
-    random_keep: tuple[Fraction, Fraction] = Field(
-        (0.1, 1.0), description="learned: range of the share kept by those random masks"
-    )
-    warmup: Fraction = Field(0.3, description="learned: share of the training in which only random masks are met")
-    score: Literal["intensity", "gradient", "variance", "reconstruction_error", "attention"] = Field(
-        "intensity",
-        description="threshold: what is compared, averaged over a cell; reconstruction_error = how badly the "
-        "pretrained model of init rebuilds it; attention = what the class token of the ViT that is started from pays "
-        "to it, 1 = the mean of the film",
-    )
-    threshold: float | str = Field(
-        0.2,
-        description="threshold: cells whose score is at or above are kept (pixels in [0, 1]); otsu = Otsu's threshold "
-        "of each film; quantile:0.3 = that share of each film's cells falls below",
-    )
-    direction: Literal["above", "below"] = Field("above", description="threshold: keep the cells above or below it")
 
 
 class OptimizerConfig(Config):

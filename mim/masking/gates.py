@@ -1,7 +1,14 @@
 """Differentiable yes-or-no decisions."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
+
+Gate = Literal["binary", "hard_concrete", "top_k", "soft"]
+GATES: tuple[str, ...] = get_args(Gate)
+
+STRETCH = (-0.1, 1.1)  # Louizos et al., section 3: "gamma" and "zeta"
 
 
 def binary_concrete(scores: Tensor, temperature: float) -> Tensor:
@@ -17,9 +24,51 @@ def binary_concrete(scores: Tensor, temperature: float) -> Tensor:
     Returns:
         Gates of the same shape.
     """
-    uniform = torch.rand_like(scores).clamp(1e-6, 1 - 1e-6)
-    relaxed = torch.sigmoid((scores + torch.logit(uniform)) / temperature)
-    return (relaxed > 0.5).to(relaxed.dtype) + (relaxed - relaxed.detach())
+    return _straight_through(_concrete(scores, temperature))
+
+
+def hard_concrete(scores: Tensor, temperature: float) -> Tensor:
+    """Samples straight-through binary gates whose gradient vanishes where the decision is clear.
+
+    The concrete relaxation is stretched to (-0.1, 1.1) and cut at 0 and 1 (Louizos et al., Learning Sparse Neural
+    Networks through L0 Regularization, ICLR 2018, equations 10 and 11). What lies between, which theirs hands on as it
+    is, is rounded here in the forward pass: a cell is seen or it is not.
+
+    Args:
+        scores: log-odds of a cell being visible, any shape.
+        temperature: of the relaxation.
+
+    Returns:
+        Gates of the same shape, exactly 0 or 1, open with probability sigmoid(score).
+    """
+    low, high = STRETCH
+    return _straight_through((_concrete(scores, temperature) * (high - low) + low).clamp(0, 1))
+
+
+def top_k_gate(scores: Tensor, keep: float, temperature: float) -> Tensor:
+    """Opens the same share of every image: a draw without replacement, in which high scores are likely.
+
+    Forward: 1 for the k cells with the highest score + Gumbel noise (Kool et al., Stochastic Beams and Where to Find
+    Them, ICML 2019, section 2.3), else 0. Backward: the gradient of sigmoid((noisy score - cut) / temperature), where
+    the cut lies halfway between the last cell that is open and the first that is not, and moves with both.
+
+    Args:
+        scores: (B, gh, gw) float.
+        keep: share of the cells, in (0, 1]; rounded to a whole number of cells, at least one.
+        temperature: of the relaxation.
+
+    Returns:
+        (B, gh, gw) gates, exactly k of them 1 in each image.
+    """
+    cells = scores.flatten(1)
+    count = max(round(keep * cells.shape[1]), 1)
+    noisy = cells - torch.log(-torch.log(torch.rand_like(cells).clamp(1e-6, 1 - 1e-6)))
+    ordered, order = noisy.sort(dim=1, descending=True, stable=True)
+    next_one = ordered[:, min(count, cells.shape[1] - 1)]
+    cut = (ordered[:, count - 1] + next_one)[:, None] / 2
+    relaxed = torch.sigmoid((noisy - cut) / temperature)
+    hard = torch.zeros_like(relaxed).scatter_(1, order[:, :count], 1)
+    return (hard + (relaxed - relaxed.detach())).view_as(scores)
 
 
 def budget_loss(scores: Tensor, keep: float) -> Tensor:
@@ -35,3 +84,12 @@ def budget_loss(scores: Tensor, keep: float) -> Tensor:
         Scalar.
     """
     return (torch.sigmoid(scores).mean() - keep).square()
+
+
+def _concrete(scores: Tensor, temperature: float) -> Tensor:
+    uniform = torch.rand_like(scores).clamp(1e-6, 1 - 1e-6)
+    return torch.sigmoid((scores + torch.logit(uniform)) / temperature)
+
+
+def _straight_through(relaxed: Tensor) -> Tensor:
+    return (relaxed > 0.5).to(relaxed.dtype) + (relaxed - relaxed.detach())

@@ -26,6 +26,9 @@ class Features:
         even: whether every image kept exactly N tokens, so that there is no padding. What is said here need not be
             found out from `index`, for which a GPU would have to be waited for.
         prefix: (B, P, D) class and register tokens, after the backbone's final norm; None where there are none.
+        content: (B, D, h, w) the coarsest map before it was multiplied by a gate, from token encoders that were given
+            one, else None. A head that weighs positions by the gate reads it, so that a closed gate hears what opening
+            it would bring; of a zero there is nothing to hear.
     """
 
     pooled: Tensor
@@ -34,6 +37,7 @@ class Features:
     index: Tensor | None = None
     even: bool = False
     prefix: Tensor | None = None
+    content: Tensor | None = None
 
 
 def at_resolution(mask: Tensor, size: tuple[int, int]) -> Tensor:

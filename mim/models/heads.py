@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from mim.models.encoder import Encoder
 from mim.models.features import Features, at_resolution
 
-WEIGHT_FLOOR = 1e-6  # of a hidden position, whose features are constant: keeps logarithm and gradient finite
+WEIGHT_FLOOR = 1e-6  # of a sum of weights that is divided by
+LARGEST_POWER = 5.0  # of a hidden position above the highest visible one: opening it cannot seem to bring more
+SMALLEST_MEAN = 1e-30  # keeps the logarithm finite where nothing is visible at all
 
 
 class ClassificationHead(nn.Module):
@@ -44,12 +46,32 @@ class ClassificationHead(nn.Module):
         Returns:
             (B, num_classes) logits.
         """
-        places = self.place_linear(self.place_norm(features.maps[-1].flatten(2).transpose(1, 2)))  # (B, L, classes)
-        height, width = features.maps[-1].shape[-2:]
+        coarsest = features.maps[-1] if features.content is None else features.content
+        height, width = coarsest.shape[-2:]
+        places = self.place_linear(self.place_norm(coarsest.flatten(2).transpose(1, 2))).float()  # (B, L, classes)
         if visible is None:
             weight = places.new_ones(len(places), height * width, dtype=torch.float32)
         else:
             weight = at_resolution(visible.float(), (height, width)).flatten(1)  # (B, L)
-        log_weight = torch.log(weight * (1 - WEIGHT_FLOOR) + WEIGHT_FLOOR)[..., None]
-        local = torch.logsumexp(places.float() + log_weight, dim=1) - torch.logsumexp(log_weight, dim=1)
-        return self.linear(self.norm(features.pooled)) + local  # type: ignore[no-any-return]
+        return self.linear(self.norm(features.pooled)) + weighted_log_mean_exp(places, weight[..., None])  # type: ignore[no-any-return]
+
+
+def weighted_log_mean_exp(values: Tensor, weight: Tensor) -> Tensor:
+    """Log of the weighted mean of exp(values) over positions. What weighs 0 adds nothing, to the last bit.
+
+    It is not computed from the logarithm of weights, whose gradient at 0 is none: here a closed gate learns what its
+    position would add.
+
+    Args:
+        values: (B, L, K).
+        weight: (B, L, 1), from 0 to 1.
+
+    Returns:
+        (B, K).
+    """
+    shown = values.detach().masked_fill(weight.detach() <= 0, -torch.inf)
+    highest = shown.amax(dim=1, keepdim=True)
+    highest = torch.where(torch.isfinite(highest), highest, 0)
+    powers = torch.exp((values - highest).clamp(max=LARGEST_POWER))
+    mean = (powers * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=WEIGHT_FLOOR)
+    return highest[:, 0] + torch.log(mean.clamp(min=SMALLEST_MEAN))

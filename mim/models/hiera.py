@@ -85,12 +85,14 @@ class HieraEncoder(Encoder):
             shown = self._embed(image * self.upsample(visible, self.image_size))
             cells = torch.lerp(cells, shown, weight[:, None, :, None].to(cells.dtype))
         tokens, maps = self._blocks(cells.flatten(1, 2), index, weight, None if index is not None else visible)
+        gated = visible is not None and visible.dtype != torch.bool
+        content = self._lay(tokens, len(backbone.blocks) - 1, None, None) if gated else None
         pooled = tokens if weight is None else weighted_mean(tokens, weight.to(tokens.dtype))[:, None]
         if weight is not None:
             tokens = tokens * weight[..., None].to(tokens.dtype)
         if index is None:
             index = all_places(self.grid(), len(image), image.device)
-        return Features(backbone.forward_head(pooled, pre_logits=True), maps, tokens, index, even)
+        return Features(backbone.forward_head(pooled, pre_logits=True), maps, tokens, index, even, content=content)
 
     def _embed(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, U, gh * gw, D): the tokens of all units, the units last, as the blocks want them."""

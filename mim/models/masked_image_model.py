@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mim.models.cpu_kernels import quick_on_cpu
 from mim.models.decoders import create_decoder
 from mim.models.encoder import Encoder
+from mim.models.features import Features
 from mim.models.guides import Choice, Guide
 from mim.models.prediction import Prediction
 from mim.models.targets import LatentTarget, PixelTarget, Target, VisibleDistillation, patchify, unpatchify
@@ -107,6 +108,23 @@ class MaskedImageModel(nn.Module):
         figures = {name: figure for target in self.listed_targets() for name, figure in target.figures().items()}
         return {"loss": loss, **named, **figures}
 
+    def predicted_errors(self, image: Tensor, features: Features, visible: Tensor) -> tuple[Tensor, Prediction]:
+        """Gives the error of each cell that is rebuilt from what an encoder made of the visible ones.
+
+        Args:
+            image: (B, C, H, W), normalised.
+            features: of the encoder.
+            visible: (B, gh, gw) bool.
+
+        Returns:
+            (B, M) weighted sum of the targets' errors, and the prediction, which says where these cells are and which
+            of them were hidden.
+        """
+        prediction: Prediction = self.decoder(features, visible)
+        right, _ = self._right(image, prediction)
+        errors = self._errors(prediction, right)
+        return torch.stack([self.weights[name] * error for name, error in errors.items()]).sum(dim=0), prediction
+
     def set_progress(self, fraction: float) -> None:
         """Hears, before each step, which share of the steps is done; teachers and guides change with it."""
         self.progress = fraction
@@ -142,10 +160,7 @@ class MaskedImageModel(nn.Module):
         """
         image, visible = (batch["image"] - self.mean) / self.std, batch["visible"]
         with quick_on_cpu(image.device):
-            prediction: Prediction = self.decoder(self.encoder(image, visible), visible)
-        right, _ = self._right(image, prediction)
-        errors = self._errors(prediction, right)
-        together = torch.stack([self.weights[name] * error for name, error in errors.items()]).sum(dim=0)
+            together, prediction = self.predicted_errors(image, self.encoder(image, visible), visible)
         counted = prediction.counted(visible)
         both = torch.stack([together.float().masked_fill(~counted, 0), counted.float()], dim=-1)
         laid = replace(prediction, values=both).lay(visible[0].numel())

@@ -198,6 +198,7 @@ class TokenDropEncoder(VitEncoder):
         cells = backbone.patch_embed(image) if index is None else self._embed(image, index, even)
         tokens = self._blocks(cells, index, bias)
         patches = tokens[:, prefix:]
+        content = None if visible is None or visible.dtype == torch.bool else self._lay(patches)
         if weight is not None:
             patches = patches * weight[..., None].to(patches.dtype)
         if index is None:
@@ -212,6 +213,7 @@ class TokenDropEncoder(VitEncoder):
             index=index,
             even=even,
             prefix=tokens[:, :prefix] if prefix else None,
+            content=content,
         )
 
     def _embed(self, image: Tensor, index: Tensor, even: bool) -> Tensor:
@@ -257,4 +259,5 @@ class MaskTokenEncoder(VitEncoder):
             index=all_places(self.grid(), len(image), image.device),
             even=True,
             prefix=tokens[:, :prefix] if prefix else None,
+            content=None if visible is None or visible.dtype == torch.bool else self._lay(patches),
         )

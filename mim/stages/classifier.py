@@ -5,17 +5,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mim.config import EncoderConfig, FinetuneConfig, MaskerConfig
+from mim.config import EncoderConfig, FinetuneConfig
 from mim.errors import MimError
 from mim.files import write_atomically
-from mim.masking import PatchMasker, ThresholdMasker
-from mim.masking.threshold import ScoreSource
 from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights, read_exported
 from mim.stages.common import NetworkInput, configured_encoder, logger, resolve_input
+from mim.stages.masker import FrozenEncoder, build_masker, mask_training
 from mim.stages.score_source import source_of_run, start_source
-from mim.tasks import MaskedClassifier, MaskTraining
+from mim.tasks import MaskedClassifier, RebuildingError
 from mim.training import load_weights
 
 FORMAT = 1
@@ -33,6 +32,7 @@ class TaskDescription:
         classes: names of the classes; a label is a place in this list.
         split_hash: who is in which split.
         met_in_pretraining: test films that the pretraining run met.
+        masker_encoder: the encoder whose tokens the masker reads; None where it reads none.
     """
 
     encoder: EncoderSpec
@@ -41,6 +41,7 @@ class TaskDescription:
     classes: tuple[str, ...]
     split_hash: str
     met_in_pretraining: int
+    masker_encoder: FrozenEncoder | None = None
 
     def save(self, folder: Path) -> None:
         """Writes task.json."""
@@ -69,6 +70,7 @@ class TaskDescription:
                 classes=tuple(content["classes"]),
                 split_hash=str(content["split_hash"]),
                 met_in_pretraining=int(content["met_in_pretraining"]),
+                masker_encoder=FrozenEncoder.read(content["masker_encoder"]) if content.get("masker_encoder") else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise MimError(f"{path}: cannot be understood ({type(error).__name__}: {error})") from error
@@ -99,8 +101,27 @@ def first_encoder(config: FinetuneConfig) -> tuple[Encoder, NetworkInput]:
     return encoder, meets
 
 
-def build_masker(config: MaskerConfig, encoder: Encoder, source: ScoreSource | None = None) -> nn.Module | None:
-    """Builds the masker that a configuration describes, for the encoder's patch grid.
+def build_classifier(
+    config: FinetuneConfig,
+    encoder: Encoder,
+    meets: NetworkInput,
+    classes: int,
+    class_weights: Tensor | None,
+    masker_encoder: FrozenEncoder | None = None,
+    rebuilding: RebuildingError | None = None,
+    run: Path | None = None,
+) -> MaskedClassifier:
+    """Builds the classifier around an encoder: to be trained, or that of a finished run, whose weights come later.
+
+    Args:
+        config: settings of the run.
+        encoder: with its weights.
+        meets: how pixels are normalised.
+        classes: number of classes.
+        class_weights: of the cross entropy, or None.
+        masker_encoder: whose tokens the masker reads, if it does; its weights have yet to be loaded.
+        rebuilding: what teaches the masker by rebuilding, in training.
+        run: the finished run, or None.
 
     Args:
         config: its settings.
@@ -108,44 +129,19 @@ def build_masker(config: MaskerConfig, encoder: Encoder, source: ScoreSource | N
         source: what a threshold masker scores by where its score needs a model (`mim.stages.score_source`).
 
     Raises:
-        MimError: it does not fit the encoder.
+        MimError: the masker does not fit the encoder, or its settings contradict each other.
     """
-    if config.kind == "none":
-        return None
-    if config.kind == "threshold":
-        try:
-            return ThresholdMasker(config.threshold, config.score, config.direction, encoder.patch_size, source=source)
-        except ValueError as error:
-            raise MimError(f"masker.threshold: {error}") from error
-    low, high = config.random_keep
-    if low > high:
-        raise MimError(f"masker.random_keep [{low}, {high}]: the smaller share comes first")
-    try:
-        return PatchMasker(encoder.patch_size, encoder.spec.in_chans, config.width, config.keep, config.temperature)
-    except ValueError as error:
-        raise MimError(f"masker: {error}; masker.kind=threshold has no such need") from error
-
-
-def build_classifier(
-    config: FinetuneConfig,
-    encoder: Encoder,
-    meets: NetworkInput,
-    classes: int,
-    class_weights: Tensor | None,
-    run: Path | None = None,
-) -> MaskedClassifier:
-    """Builds the classifier around an encoder: to be trained, or that of a finished run, whose weights come later."""
-    masker = config.masker
     source = start_source(config, encoder, meets) if run is None else source_of_run(config, encoder, meets, run)
     return MaskedClassifier(
         encoder,
         num_classes=classes,
-        masker=build_masker(masker, encoder, source),
+        masker=build_masker(config.masker, encoder, masker_encoder, source),
         class_weights=class_weights,
         smoothing=config.smoothing,
-        mask_training=MaskTraining(masker.budget_weight, masker.random_share, masker.random_keep, masker.warmup),
+        mask_training=mask_training(config.masker) if config.masker.kind == "learned" else None,
         mean=meets.mean,
         std=meets.std,
+        rebuilding=rebuilding,
     )
 
 
@@ -158,7 +154,15 @@ def load_classifier(run: Path, config: FinetuneConfig, description: TaskDescript
     meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
     weights = load_weights(run / "model.safetensors")
     encoder = build_encoder(description.encoder)
-    task = build_classifier(config, encoder, meets, len(description.classes), weights.get("class_weights"), run)
+    task = build_classifier(
+        config,
+        encoder,
+        meets,
+        len(description.classes),
+        weights.get("class_weights"),
+        description.masker_encoder,
+        run=run,
+    )
     try:
         task.load_state_dict(weights)
     except RuntimeError as error:

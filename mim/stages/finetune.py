@@ -27,6 +27,8 @@ from mim.data.annotations import Annotations, read_annotations
 from mim.data.augment import evaluation_transform, train_transform
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
+from mim.masking.collapse import describe_collapse, mask_figures
+from mim.models.features import at_resolution
 from mim.stages.classifier import TaskDescription, build_classifier, first_encoder
 from mim.stages.common import (
     TrainBatches,
@@ -38,6 +40,7 @@ from mim.stages.common import (
     steps_per_epoch,
     writing,
 )
+from mim.stages.masker import check_lesions, frozen_encoder, load_tokens, masker_ready, rebuilding_error
 from mim.stages.score_source import save_source
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
 
@@ -52,14 +55,18 @@ def finetune(config: FinetuneConfig) -> Path:
         MimError: bad settings, data or files, in one line.
         Interrupted: the run was asked to stop and saved itself.
     """
+    check_lesions(config)
     encoder, meets = first_encoder(config)
+    reads = frozen_encoder(config, encoder.image_size)
     films, splits = labelled_films(config)
     description = TaskDescription(
-        encoder.spec, meets.mean, meets.std, splits.classes, split_hash(splits), count_met(config, films, splits)
+        encoder.spec, meets.mean, meets.std, splits.classes, split_hash(splits), count_met(config, films, splits), reads
     )
     weights = inverse_frequencies(splits) if config.class_weights else None
-    task = build_classifier(config, encoder, meets, len(splits.classes), weights)
-    # layers that timm builds and this task never asks, such as a classifier's, have no gradient
+    teacher = rebuilding_error(config, encoder)
+    task = build_classifier(config, encoder, meets, len(splits.classes), weights, reads, teacher)
+    load_tokens(task.masker, Path(str(config.init)))
+    # layers that timm builds and this task never asks have no gradient, nor has a part while it is not trained
     fabric = make_fabric(config.training, find_unused_parameters=True)
     with open_run(fabric, Path(str(config.output)), dump_config(config)) as folder:
         if (summary := folder.read_finished()) is not None:
@@ -75,7 +82,11 @@ def finetune(config: FinetuneConfig) -> Path:
 
         per_epoch = steps_per_epoch(config, len(splits.train), fabric.world_size)
         plan = Plan.from_config(config.training, per_epoch)
-        dataset = make_dataset(config, films, splits.train, encoder.image_size, training=True)
+        ready = masker_ready(config, plan)
+        lesions = known_lesions(config.data, films) if config.masker.kind == "learned" else None
+        taught = lesions if config.masker.supervised else None
+        dataset = make_dataset(config, films, splits.train, encoder.image_size, training=True, annotations=taught)
+        watched = make_dataset(config, films, splits.val, encoder.image_size, training=False, annotations=lesions)
         outcome = train_task(
             fabric,
             task,
@@ -87,10 +98,8 @@ def finetune(config: FinetuneConfig) -> Path:
                 "films": content_hash(films, [film.index for film in splits.train]),
                 "split": description.split_hash,
             },
-            on_epoch_end=Validation(
-                make_dataset(config, films, splits.val, encoder.image_size, training=False), config
-            ),
-            monitor=Monitor("val/auroc", since=masker_ready(config, plan)),
+            on_epoch_end=Validation(watched, config, ready),
+            monitor=Monitor("val/auroc", since=ready),
             on_begin=begin,
         )
         on_rank_zero(fabric, lambda: finish(folder, task, outcome, f"next: python evaluate.py {folder.path}"))
@@ -199,35 +208,54 @@ def make_dataset(
     )
 
 
-def masker_ready(config: FinetuneConfig, plan: Plan) -> int:
-    """The first step whose weights may be kept: a learned masker must have left its warm-up well behind."""
-    if config.masker.kind != "learned":
-        return 0
-    return math.ceil(plan.total_steps * (1 + config.masker.warmup) / 2)
-
-
 class Validation:
     """Measures the validation films at the end of each epoch.
 
     Args:
         dataset: the validation films.
-        config: the batch size is read.
+        config: batch size and masker are read.
+        ready: steps after which a learned masker should decide.
     """
 
-    def __init__(self, dataset: FilmDataset, config: FinetuneConfig) -> None:
+    def __init__(self, dataset: FilmDataset, config: FinetuneConfig, ready: int = 0) -> None:
         self.dataset = dataset
+        self.masker = config.masker
+        self.learned = config.masker.kind == "learned"
+        self.ready = ready
         self.batch_size = config.training.batch_size
 
     def __call__(self, step: int, epoch: int, module: nn.Module) -> dict[str, float]:
-        """Gives AUROC (not a number where there is one class only), loss, and the share of cells seen."""
+        """Gives AUROC (not a number where there is one class only), loss, the share of cells seen, and mask figures.
+
+        The latter are of a masker that learns, with the share of lesion pixels that it shows where lesions are known;
+        where it has collapsed, a warning says so.
+        """
         device = next(module.parameters()).device
-        scores, labels, losses, kept = [], [], [], []
+        scores, labels, losses, kept, odds = [], [], [], [], []
+        shown, sought = 0.0, 0.0  # pixels of lesions
         for batch in evaluation_loader(self.dataset, batch_size=self.batch_size, workers=0):
             out = module({"image": batch["image"].to(device), "label": batch["label"].to(device)})
             scores.append(out["logits"].float().softmax(dim=1)[:, 1].cpu())
             labels.append(batch["label"])
             losses.append(float(out["loss"]) * len(batch["label"]))
             kept.append(float(out["keep"]) * len(batch["label"]))
+            if self.learned and "scores" in out:
+                odds.append(out["scores"].cpu())
+            if "lesion" in batch:
+                pixels = batch["lesion"]
+                visible = at_resolution(out["visible"].float(), (pixels.shape[2], pixels.shape[3])).cpu()
+                shown, sought = shown + float((visible * pixels).sum()), sought + float(pixels.sum())
         score, label = torch.cat(scores), torch.cat(labels)
         auroc = float(binary_auroc(score, label)) if 0 < int(label.sum()) < len(label) else math.nan
-        return {"val/auroc": auroc, "val/loss": sum(losses) / len(label), "val/keep": sum(kept) / len(label)}
+        figures = {"val/auroc": auroc, "val/loss": sum(losses) / len(label), "val/keep": sum(kept) / len(label)}
+        if sought:
+            figures["val/lesion_shown"] = shown / sought
+        return figures | (self.watch_masker(step, torch.cat(odds)) if odds else {})
+
+    def watch_masker(self, step: int, scores: Tensor) -> dict[str, float]:
+        """Figures of how a masker decides, (N, gh, gw) log-odds; warns of one that has collapsed."""
+        figures = mask_figures(scores)
+        advice = describe_collapse(figures, self.masker.keep, len(scores)) if step >= self.ready else None
+        if advice is not None:
+            logger.warning("step %d: %s", step, advice)
+        return figures.as_figures("val/mask_")

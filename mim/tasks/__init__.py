@@ -1,7 +1,17 @@
 """One class for each thing that is trained; each joins a masker and a model."""
 
 from mim.models import MaskedImageModel
-from mim.tasks.classification import MaskedClassifier, MaskTraining
+from mim.tasks.classification import MaskedClassifier
+from mim.tasks.frozen import FrozenTokens, RebuildingError
+from mim.tasks.mask_training import MaskTraining
 from mim.tasks.score_sources import AttentionScore, ReconstructionError
 
-__all__ = ["AttentionScore", "MaskTraining", "MaskedClassifier", "MaskedImageModel", "ReconstructionError"]
+__all__ = [
+    "AttentionScore",
+    "FrozenTokens",
+    "MaskTraining",
+    "MaskedClassifier",
+    "MaskedImageModel",
+    "RebuildingError",
+    "ReconstructionError",
+]

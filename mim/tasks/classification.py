@@ -1,6 +1,6 @@
 """A class for each film, from what a masker lets the encoder see."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -8,34 +8,20 @@ from torch import Tensor, nn
 
 from mim.masking.gates import budget_loss
 from mim.masking.grids import GridFit
+from mim.masking.ideal import lesion_loss
 from mim.masking.learned import PatchMasker
+from mim.masking.mask import Mask
 from mim.masking.patterns import random_visible_batch
 from mim.models.encoder import Encoder
 from mim.models.heads import ClassificationHead
-
-
-@dataclass(frozen=True)
-class MaskTraining:
-    """How a learned masker and the network behind it are trained together.
-
-    A mask learnt together with its head can carry the label in its shape. Part of every batch therefore meets random
-    masks, so that head and encoder can never rely on the shape; and they alone are trained during the warm-up.
-
-    Attributes:
-        budget_weight: weight of the squared distance between the expected and the wanted share of visible cells.
-        random_share: share of a batch that meets random masks.
-        random_keep: range of the share of cells that those keep.
-        warmup: share of the training in which only random masks are met.
-    """
-
-    budget_weight: float = 1.0
-    random_share: float = 0.5
-    random_keep: tuple[float, float] = (0.1, 1.0)
-    warmup: float = 0.3
+from mim.tasks.mask_training import MaskTraining, Rebuilding, Stage
 
 
 class MaskedClassifier(nn.Module):
     """head(encoder(image, visible)), where a masker decides what is visible.
+
+    A mask of single pixels in front of an encoder with larger cells is a filter: a pixel that it hides is replaced by
+    the mean of the film, and all cells are seen.
 
     Args:
         encoder: any encoder.
@@ -46,6 +32,7 @@ class MaskedClassifier(nn.Module):
         mask_training: for a masker that learns.
         mean: subtracted from pixels in [0, 1].
         std: what the difference is divided by.
+        rebuilding: gives the error of rebuilding what a mask hides; needed where `mask_training` has a weight for it.
     """
 
     class_weights: Tensor | None
@@ -60,6 +47,7 @@ class MaskedClassifier(nn.Module):
         mask_training: MaskTraining | None = None,
         mean: float = 0.0,
         std: float = 1.0,
+        rebuilding: Rebuilding | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -71,36 +59,58 @@ class MaskedClassifier(nn.Module):
         self.mask_training = mask_training or MaskTraining()
         self.mean = mean
         self.std = std
-        self.progress = 1.0
+        self.rebuilding = rebuilding
         self.fit_to_grid = GridFit()
+        self.progress: float | None = None
+        self._frozen: list[nn.Parameter] = []
 
     def set_progress(self, fraction: float) -> None:
-        """Tells how much of the training lies behind, in [0, 1]; the warm-up of the masker ends by it."""
+        """Hears how much of the training lies behind, in [0, 1]; while only the masker learns, the rest is frozen.
+
+        Where this is never told, masker and network learn together, as in the last stage.
+        """
         self.progress = fraction
+        if not self.training or not isinstance(self.masker, PatchMasker):
+            return
+        frozen = self.mask_training.stage(fraction) == "masker"
+        for part in (self.encoder, self.head):
+            part.train(not frozen)  # statistics of norms stand still as well
+        if frozen and not self._frozen:
+            parts = (*self.encoder.parameters(), *self.head.parameters())
+            self._frozen = [parameter for parameter in parts if parameter.requires_grad]
+            for parameter in self._frozen:
+                parameter.requires_grad_(False)
+        elif not frozen and self._frozen:
+            for parameter in self._frozen:
+                parameter.requires_grad_(True)
+            self._frozen = []
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Classifies a batch.
 
         Args:
-            batch: `image` (B, C, H, W) with pixels in [0, 1]; `label` (B,) integers where a loss is wanted.
+            batch: `image` (B, C, H, W) with pixels in [0, 1]; `label` (B,) integers where a loss is wanted; `lesion`
+                (B, 1, H, W) bool where a masker learns from lesions.
 
         Returns:
-            `logits` (B, num_classes) and `visible` (B, gh, gw) bool; with labels also `loss`, its parts
-            `loss_class` and `loss_budget`, and `keep`, the share of cells that was visible.
+            `logits` (B, num_classes), `visible` (B, gh, gw) bool and a masker's `scores`; with labels also `loss`,
+            its parts `loss_<name>`, and `keep`, the share of cells that was visible. While a masker learns by itself
+            and not from the task, there are no logits.
         """
         if self.training and isinstance(self.masker, PatchMasker):
-            return self._learn_mask(batch, self.masker)
-        image = batch["image"]
-        visible = None
-        if self.masker is not None:
-            visible = self.fit_to_grid(self.masker(batch), self.encoder.grid()).visible
-        logits = self.classify(image, visible)
-        if visible is None:
+            return self._learn(batch, self.masker)
+        image = (batch["image"] - self.mean) / self.std
+        mask = None if self.masker is None else self._fit(self.masker(batch))
+        logits = self._look(image, mask)
+        if mask is None:
             visible = torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device)
-        out = {"logits": logits, "visible": visible}
+            mask = Mask(visible)
+        out = {"logits": logits, "visible": mask.visible}
+        if mask.scores is not None:
+            out["scores"] = mask.scores
         if "label" in batch:
             out["loss"] = out["loss_class"] = self._cross_entropy(logits, batch["label"])
-            out["keep"] = visible.float().mean()
+            out["keep"] = seen(mask).float().mean()
         return out
 
     def classify(self, image: Tensor, visible: Tensor | None) -> Tensor:
@@ -108,48 +118,131 @@ class MaskedClassifier(nn.Module):
 
         Args:
             image: (B, C, H, W) with pixels in [0, 1].
-            visible: (B, gh, gw) bool or gate; None = everything is seen.
+            visible: (B, gh, gw) bool or gate, or such a mask of all pixels; None = everything is seen.
 
         Returns:
             (B, num_classes) logits.
         """
-        logits: Tensor = self.head(self.encoder((image - self.mean) / self.std, visible), visible)
-        return logits
+        mask = None
+        if visible is not None:
+            hard = visible.dtype == torch.bool
+            mask = Mask(visible if hard else visible > 0, None if hard else visible)
+        return self._look((image - self.mean) / self.std, mask)
 
-    def _learn_mask(self, batch: dict[str, Tensor], masker: PatchMasker) -> dict[str, Tensor]:
-        """First part of the batch: random masks. Rest: the masker's gates, whose gradient reaches the masker."""
+    def _fit(self, mask: Mask) -> Mask:
+        """Brings a decision about cells to the encoder's grid; one about pixels is a filter, and stays as it is."""
+        if isinstance(self.masker, PatchMasker) and self.masker.per == "pixel":
+            return mask
+        return self.fit_to_grid(mask, self.encoder.grid())
+
+    def learning_plan(self) -> Mapping[str, tuple[float, tuple[tuple[float, float], ...]]]:
+        """Of parts by name: a factor on the learning rate, and the shares of the training between which they learn."""
+        if not isinstance(self.masker, PatchMasker):
+            return {}
+        recipe = self.mask_training
+        network, masker = (1.0, recipe.spans("network")), (recipe.lr_scale, recipe.spans("masker"))
+        return {"encoder": network, "head": network, "masker": masker}
+
+    def _learn(self, batch: dict[str, Tensor], masker: PatchMasker) -> dict[str, Tensor]:
+        """One of the stages A, B and C of `MaskTraining`."""
         image = (batch["image"] - self.mean) / self.std
-        settings = self.mask_training
-        warming_up = self.progress < settings.warmup
-        count = len(image) if warming_up else round_at_random(settings.random_share * len(image))
-        mask = self.fit_to_grid(masker(batch), self.encoder.grid())
-        assert mask.gate is not None
-        assert mask.scores is not None
-        visible = mask.visible.clone()
+        recipe = self.mask_training
+        stage: Stage = "joint" if self.progress is None else recipe.stage(self.progress)
+        if stage == "network":
+            visible = self._random_visible(image)
+            loss_class = self._cross_entropy(self._look(image, Mask(visible)), batch["label"])
+            return {"loss": loss_class, "loss_class": loss_class, "keep": visible.float().mean(), "visible": visible}
+        mask = masker(batch)
+        parts = self._mask_losses(batch, masker, mask)
+        figures = {"visible": mask.visible, "keep": seen(mask).float().mean()}
+        if stage == "masker" and not recipe.task:
+            return summed(parts) | figures
+        # the network hears nothing of the task but through what it sees
+        met = mask if recipe.task else Mask(mask.visible, mask.gate.detach() if masker.gate == "soft" else None)
         logits = []
+        count = round_at_random(recipe.random_share * len(image)) if stage == "joint" else 0
         if count:
-            low, high = settings.random_keep
-            keep = low + (high - low) * torch.rand(())
-            visible[:count] = random_visible_batch(count, self.encoder.grid(), keep, image.device)
-            logits.append(self.head(self.encoder(image[:count], visible[:count]), visible[:count]))
+            logits.append(self._look(image[:count], Mask(self._random_visible(image[:count]))))
         if count < len(image):
-            logits.append(self.head(self.encoder(image[count:], mask.gate[count:]), mask.gate[count:]))
+            logits.append(self._look(image[count:], part_of(met, count)))
         together = torch.cat(logits)
-        loss_class = self._cross_entropy(together, batch["label"])
-        loss_budget = budget_loss(mask.scores, masker.keep)
-        return {
-            "loss": loss_class + settings.budget_weight * loss_budget,
-            "loss_class": loss_class,
-            "loss_budget": loss_budget,
-            "keep": mask.visible.float().mean(),
-            "logits": together,
-            "visible": visible,
+        weight = (
+            recipe.task if stage == "masker" else 1.0
+        )  # with nothing else to learn from, the network needs all of it
+        if stage == "masker" and recipe.follow == "network":
+            with torch.no_grad():
+                whole = self._look(image, None).float().softmax(dim=1)
+            loss_class = F.cross_entropy(together.float(), whole)
+        else:
+            loss_class = self._cross_entropy(together, batch["label"])
+        return summed({"class": (loss_class, weight), **parts}) | figures | {"logits": together}
+
+    def _mask_losses(
+        self, batch: dict[str, Tensor], masker: PatchMasker, mask: Mask
+    ) -> dict[str, tuple[Tensor, float]]:
+        """What a masker learns from beside the task: by name, each with its weight."""
+        recipe = self.mask_training
+        assert mask.scores is not None
+        parts = {
+            "budget": (
+                budget_loss(mask.scores, masker.keep),
+                recipe.budget_weight(1.0 if self.progress is None else self.progress),
+            )
         }
+        if recipe.supervised:
+            if "lesion" not in batch:
+                raise ValueError("the masker is to learn from lesions, and the batch has none; set data.boxes")
+            parts["supervised"] = (lesion_loss(mask.scores, batch["lesion"]), recipe.supervised)
+        if recipe.reconstruction:
+            if self.rebuilding is None:
+                raise ValueError("the masker is to learn from what can be rebuilt, and there is no pretrained model")
+            parts["reconstruction"] = (self.rebuilding(batch["image"], mask), recipe.reconstruction)
+        return parts
+
+    def _random_visible(self, image: Tensor) -> Tensor:
+        low, high = self.mask_training.random_keep
+        keep = low + (high - low) * torch.rand(())
+        return random_visible_batch(len(image), self.encoder.grid(), keep, image.device)
+
+    def _look(self, image: Tensor, mask: Mask | None) -> Tensor:
+        """Logits of what a mask shows of a normalised image.
+
+        Raises:
+            ValueError: the mask is neither of the encoder's grid nor of the image's pixels.
+        """
+        if mask is None:
+            return self.head(self.encoder(image))  # type: ignore[no-any-return]
+        shown = seen(mask)
+        if tuple(shown.shape[1:]) == self.encoder.grid():
+            return self.head(self.encoder(image, shown), shown)  # type: ignore[no-any-return]
+        if shown.shape[1:] != image.shape[2:]:
+            raise ValueError(
+                f"the masker answers for a grid of {tuple(shown.shape[1:])}; the encoder's cells make "
+                f"{self.encoder.grid()}, and the image has {tuple(image.shape[2:])} pixels"
+            )
+        grey = image.mean(dim=(2, 3), keepdim=True)
+        return self.head(self.encoder(torch.lerp(grey, image, shown[:, None].to(image.dtype))))  # type: ignore[no-any-return]
 
     def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(
             logits.float(), label, weight=self.class_weights, label_smoothing=self.smoothing if self.training else 0.0
         )
+
+
+def seen(mask: Mask) -> Tensor:
+    """What the network is given of a mask: the gate where there is one."""
+    return mask.visible if mask.gate is None else mask.gate
+
+
+def summed(parts: Mapping[str, tuple[Tensor, float]]) -> dict[str, Tensor]:
+    """`loss`, the weighted sum of parts, and each of them by name, without its weight."""
+    loss = torch.stack([part * weight for part, weight in parts.values()]).sum()
+    return {"loss": loss, **{f"loss_{name}": part for name, (part, _) in parts.items()}}
+
+
+def part_of(mask: Mask, first: int) -> Mask:
+    """The mask of the images from one on."""
+    return Mask(mask.visible[first:], None if mask.gate is None else mask.gate[first:])
 
 
 def round_at_random(value: float) -> int:

@@ -19,7 +19,7 @@ from mim.training.checkpoint import CheckpointStore, TrainingState, check_finger
 from mim.training.distributed import on_rank_zero
 from mim.training.looks import Looks
 from mim.training.nonfinite import BadStep, save_batches, save_model
-from mim.training.optimizer import build_average, build_optimizer, learning_rate, set_learning_rate
+from mim.training.optimizer import build_average, build_optimizer, set_learning_rate
 from mim.training.plan import Plan
 from mim.training.progress import Progress
 from mim.training.reading import Reading, StepResult
@@ -234,7 +234,7 @@ class _Run:
         """Does one step, which changes nothing if the loss or the gradient is not finite."""
         state, config = self.state, self.config
         tell_progress(state.task, state.step / self.plan.total_steps)
-        set_learning_rate(state.optimizer, learning_rate(state.step, self.plan.total_steps, config.optimizer))
+        rate = set_learning_rate(state.optimizer, state.step, self.plan.total_steps, config.optimizer)
         optimizer.zero_grad()
         buffers = [buffer.clone() for buffer in state.task.buffers()]  # statistics of batch norm
         ours = accumulate_gradient(self.fabric, module, stream, config, state.step)
@@ -242,7 +242,7 @@ class _Run:
             module, optimizer, max_norm=config.optimizer.clip_norm or math.inf, error_if_nonfinite=False
         )
         state.step += 1
-        reading = Reading(self.fabric, ours, norm, step=state.step, stop=signals.came)
+        reading = Reading(self.fabric, ours, norm, step=state.step, rate=rate, stop=signals.came)
         late = self.is_late()
         if late or reading.read().problem is not None:
             for buffer, before in zip(state.task.buffers(), buffers, strict=True):
@@ -278,7 +278,7 @@ class _Run:
         timings = {"images_per_second": result.images / took, "data_wait": result.waited / took}
         assert self.progress is not None
         self.progress.advance(result.figures["loss"], **timings)
-        self.log(reading.step, result, timings)
+        self.log(reading, result, timings)
         return result.stop
 
     def skip(self, reading: Reading, problem: str) -> None:
@@ -302,15 +302,15 @@ class _Run:
             f"python -m mim.stages.replay {path}"
         )
 
-    def log(self, step: int, result: StepResult, timings: Mapping[str, float]) -> None:
+    def log(self, reading: Reading, result: StepResult, timings: Mapping[str, float]) -> None:
         """Writes the figures of a step."""
         if self.tracker is None:
             return
         figures = {f"train/{name}": value for name, value in result.figures.items()}
         if result.problem is not None:
             figures["train/skipped_steps"] = self.state.skipped
-        figures["train/learning_rate"] = learning_rate(step - 1, self.plan.total_steps, self.config.optimizer)
-        self.tracker.write(step, self.plan.epoch(step), figures, timings)
+        figures["train/learning_rate"] = reading.rate
+        self.tracker.write(reading.step, self.plan.epoch(reading.step), figures, timings)
 
     def is_measured(self, step: int) -> bool:
         """Whether figures are taken after a step: at the end of an epoch, or where the run is looked at."""

@@ -2,6 +2,8 @@
 
 import fnmatch
 import math
+from collections.abc import Mapping
+from typing import Final
 
 import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
@@ -11,6 +13,8 @@ from torch import nn
 from mim.config import OptimizerConfig
 from mim.errors import MimError
 
+Spans = tuple[tuple[float, float], ...]  # shares of the training, from and to
+WHOLE: Final[Spans] = ((0.0, 1.0),)
 _EMBEDDINGS = ("*pos_embed*", "*_token", "*_tokens", "*_tokens.*")
 
 
@@ -21,12 +25,16 @@ def build_optimizer(task: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
     of the task being at the full rate; layers are timm's (Bao et al., BEiT, 2022). Norms, biases and embeddings have
     no weight decay.
 
+    If the task has a method `learning_plan`, that names parts which learn in some of the training only: for each a
+    factor on its learning rate and the shares of the training between which it learns. Warm-up and cosine of such a
+    part are over the steps in which it learns.
+
     Args:
         task: any task.
         config: its settings.
 
     Returns:
-        An optimizer whose groups carry `lr_scale`; `set_learning_rate` sets their rates before each step.
+        An optimizer whose groups carry `lr_scale` and `spans`; `set_learning_rate` sets their rates before each step.
 
     Raises:
         MimError: a beta is 1, or the task has nothing to train.
@@ -43,16 +51,19 @@ def build_optimizer(task: nn.Module, config: OptimizerConfig) -> torch.optim.Ada
         rest = [parameter for parameter in group["params"] if id(parameter) not in in_backbone]
         groups.append({**group, "params": rest})
 
-    merged: dict[tuple[float, float], list[nn.Parameter]] = {}
+    planned = _plan_by_parameter(task)
+    merged: dict[tuple[float, float, Spans], list[nn.Parameter]] = {}
     for group in groups:
-        merged.setdefault((group.get("lr_scale", 1.0), group["weight_decay"]), []).extend(group["params"])
+        for parameter in group["params"]:
+            factor, spans = planned.get(id(parameter), (1.0, WHOLE))
+            key = (group.get("lr_scale", 1.0) * factor, group["weight_decay"], spans)
+            merged.setdefault(key, []).append(parameter)
     if not any(merged.values()):
         raise MimError("the task has no parameter that is trained; unfreeze the encoder or give it a head")
     return torch.optim.AdamW(
         [
-            {"params": parameters, "lr_scale": lr_scale, "weight_decay": weight_decay}
-            for (lr_scale, weight_decay), parameters in merged.items()
-            if parameters
+            {"params": parameters, "lr_scale": lr_scale, "weight_decay": weight_decay, "spans": spans}
+            for (lr_scale, weight_decay, spans), parameters in merged.items()
         ],
         lr=config.lr,
         betas=config.betas,
@@ -78,10 +89,42 @@ def learning_rate(step: int, total_steps: int, config: OptimizerConfig) -> float
     return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives each group of an optimizer of `build_optimizer` its share of a learning rate."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimizerConfig) -> float:
+    """Gives each group of an optimizer of `build_optimizer` its learning rate for a step.
+
+    Args:
+        optimizer: from `build_optimizer`.
+        step: steps done before this one.
+        total_steps: steps of the whole run.
+        config: `lr`, `min_lr` and `warmup` are read.
+
+    Returns:
+        The highest rate of a group that learns in this step.
+    """
+    highest = 0.0
     for group in optimizer.param_groups:
+        steps = [_steps_of(span, total_steps) for span in group["spans"]]
+        length = sum(end - begin for begin, end in steps)
+        done = sum(min(max(step - begin, 0), end - begin) for begin, end in steps)
+        # after its last step a part rests, whatever its rate
+        rate = learning_rate(min(done, length - 1), length, config) if length else 0.0
         group["lr"] = rate * group["lr_scale"]
+        if any(begin <= step < end for begin, end in steps):
+            highest = max(highest, group["lr"])
+    return highest
+
+
+def _steps_of(span: tuple[float, float], total_steps: int) -> tuple[int, int]:
+    """The steps of which a share of the run lies in a span: the first, and the one after the last."""
+    begin, end = (math.ceil(share * total_steps - 1e-9) for share in span)
+    return begin, end
+
+
+def _plan_by_parameter(task: nn.Module) -> dict[int, tuple[float, Spans]]:
+    """What `learning_plan` says, for each parameter of the parts that it names."""
+    plan = getattr(task, "learning_plan", None)
+    named: Mapping[str, tuple[float, Spans]] = plan() if callable(plan) else {}
+    return {id(parameter): said for name, said in named.items() for parameter in task.get_submodule(name).parameters()}
 
 
 def build_average(task: nn.Module, config: OptimizerConfig) -> ModelEmaV3 | None:

@@ -39,16 +39,21 @@ class Reading:
         ours: what this rank has; its scalars go by the same names on all ranks.
         gradient_norm: norm of the gradient before clipping, the same on all ranks.
         step: steps done with this one.
+        rate: the step's learning rate.
         stop: whether this rank was asked to stop.
 
     Attributes:
         step: as given.
+        rate: as given.
         batches: what this rank met.
         bad: scalar bool on the device: the loss or the gradient is not finite.
     """
 
-    def __init__(self, fabric: Fabric, ours: Accumulated, gradient_norm: Tensor, *, step: int, stop: bool) -> None:
+    def __init__(
+        self, fabric: Fabric, ours: Accumulated, gradient_norm: Tensor, *, step: int, rate: float, stop: bool
+    ) -> None:
         self.step = step
+        self.rate = rate
         self.batches = ours.batches
         self._names = list(ours.means)
         self._ranks = fabric.world_size

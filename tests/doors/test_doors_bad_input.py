@@ -83,6 +83,19 @@ def test_a_wrong_label_column_and_the_right_one(labelled: tuple[str, ...], brief
         ("data.train_limit=1", "data.train_limit 1 is too small"),
         ("data.boxes=boxes.json", "boxes.json"),
         ("masker={kind: learned, random_keep: [0.9, 0.2]}", "masker.random_keep [0.9, 0.2]: the smaller share comes"),
+        ("masker={kind: learned, stages: [0.5, 0.5, 0.5]}", "masker.stages [0.5, 0.5, 0.5]: the shares of A, B and C"),
+        ("masker={kind: learned, keep: 0.0}", "masker.keep"),
+        ("masker={kind: learned, keep: 1.2}", "masker.keep"),
+        ("masker={kind: learned, task: 0.0}", "masker.task, supervised and reconstruction are all 0"),
+        (
+            "masker={kind: learned, supervised: 1.0}",
+            "learns from lesions, and data.boxes is not set",
+        ),
+        ("masker={kind: learned, scorer: tokens}", "masker.scorer=tokens: reads a pretrained encoder; give init="),
+        (
+            "masker={kind: learned, reconstruction: 1.0}",
+            "rebuilds with a pretrained model; give init=",
+        ),
         ("data.split_by=site", "its split column decides, so data.split_by=site has nothing to draw"),
         ("data.fold=2", "data.fold 2 says nothing without data.folds"),
     ],
@@ -91,6 +104,26 @@ def test_labels_that_cannot_be_used(
     setting: str, wanted: str, labelled: tuple[str, ...], brief: tuple[str, ...]
 ) -> None:
     assert wanted in call("finetune", *brief, *labelled, setting).error()
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        (
+            ("masker={kind: learned, reconstruction: 1.0, gate: soft}",),
+            "a gate other than soft",
+        ),
+        (
+            ("masker={kind: learned, reconstruction: 1.0}", "input.image_size=[96,64]"),
+            "a grid of (4, 4) cells",
+        ),
+    ],
+)
+def test_a_masker_that_the_pretrained_model_cannot_teach(
+    settings: tuple[str, ...], wanted: str, labelled: tuple[str, ...], brief: tuple[str, ...], pretrained: Path
+) -> None:
+    error = call("finetune", *brief, *labelled, f"init={pretrained}", *settings).error()
+    assert wanted in error
 
 
 def test_a_patient_in_two_splits(

@@ -6,11 +6,8 @@ from hypothesis import strategies as st
 from monai.transforms import Compose
 
 from mim.masking import (
-    PatchMasker,
     RandPatchMaskd,
     ThresholdMasker,
-    binary_concrete,
-    budget_loss,
     hidden_count,
     random_visible_batch,
 )
@@ -116,41 +113,6 @@ def test_threshold_refuses_unknown_words(arguments):
         ThresholdMasker(0.5, **arguments)
 
 
-def test_patch_masker_gates_in_training_and_decides_in_evaluation():
-    torch.manual_seed(0)
-    masker = PatchMasker(patch_size=8, keep=0.4)
-    batch = {"image": torch.rand(16, 1, 64, 96)}
-    mask = masker(batch)
-    assert mask.gate.shape == mask.visible.shape == mask.scores.shape == (16, 8, 12)
-    assert torch.equal(mask.gate.detach(), mask.visible.float())
-    assert abs(float(mask.visible.float().mean()) - 0.4) < 0.05
-    (mask.gate * torch.rand_like(mask.gate)).sum().backward()
-    assert all(torch.isfinite(p.grad).all() and p.grad.abs().sum() > 0 for p in masker.score.parameters())
-    masker.eval()
-    first, second = masker(batch), masker(batch)
-    assert first.gate is None
-    assert torch.equal(first.visible, second.visible)
-    assert first.visible.flatten(1).sum(1).unique().tolist() == [round(0.4 * 96)]
-
-
-def test_patch_masker_learns_what_pays():
-    """The cells with a bright square are the only ones worth showing; a budget of one in four finds them."""
-    torch.manual_seed(0)
-    masker = PatchMasker(patch_size=8, width=8, keep=0.25, temperature=0.5)
-    optimizer = torch.optim.Adam(masker.parameters(), 1e-2)
-    for _ in range(150):
-        wanted = (torch.rand(32, 16).argsort(1) < 4).view(32, 4, 4)
-        image = torch.rand(32, 1, 32, 32) * 0.3
-        image += 0.5 * wanted[:, None].repeat_interleave(8, 2).repeat_interleave(8, 3)
-        mask = masker({"image": image})
-        loss = ((mask.gate - wanted.float()) ** 2).mean() + budget_loss(mask.scores, 0.25)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    masker.eval()
-    assert float((masker({"image": image}).visible == wanted).float().mean()) > 0.95
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.floats(0.001, 1), st.integers(0, 99))
 def test_the_best_cells_are_shown_in_an_exact_number(batch, rows, columns, keep, seed):
@@ -160,35 +122,6 @@ def test_the_best_cells_are_shown_in_an_exact_number(batch, rows, columns, keep,
     assert visible.flatten(1).sum(1).tolist() == [count] * batch
     for own, shown in zip(scores, visible, strict=True):
         assert shown.all() or own[shown].min() >= own[~shown].max()
-
-
-@pytest.mark.parametrize("arguments", [{"patch_size": 12}, {"width": 6}, {"keep": 0.0}, {"keep": 1.5}])
-def test_patch_masker_refuses_what_it_cannot_do(arguments):
-    with pytest.raises(ValueError, match=r"must|needs"):
-        PatchMasker(**arguments)
-
-
-def test_patch_masker_names_an_image_that_does_not_fit():
-    with pytest.raises(ValueError, match="whole number"):
-        PatchMasker(16)({"image": torch.rand(1, 1, 40, 32)})
-
-
-def test_binary_concrete_is_a_fair_draw_with_a_gradient():
-    torch.manual_seed(0)
-    scores = torch.full((20000,), 1.0, requires_grad=True)
-    gate = binary_concrete(scores, 0.5)
-    assert set(gate.detach().tolist()) == {0.0, 1.0}
-    assert abs(float(gate.detach().mean()) - torch.sigmoid(torch.tensor(1.0))) < 0.02
-    gate.sum().backward()
-    assert (scores.grad >= 0).all()
-    assert scores.grad.mean() > 0.1
-
-
-def test_budget_loss_punishes_both_sides():
-    low, right, high = (float(budget_loss(torch.full((2, 3, 3), logit), 0.5)) for logit in (-3.0, 0.0, 3.0))
-    assert right == 0
-    assert low == pytest.approx(high)
-    assert low > 0.1
 
 
 def test_random_visible_batch_keeps_the_same_number_in_every_image():

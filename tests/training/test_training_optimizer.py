@@ -117,9 +117,34 @@ def test_rate_begins_above_zero_and_ends_at_the_least() -> None:
 
 
 def test_groups_get_their_share_of_the_rate() -> None:
-    optimizer = build_optimizer(task_of("vit_tiny_patch16_224"), OptimizerConfig(layer_decay=0.5))
-    set_learning_rate(optimizer, 0.2)
-    assert {group["lr"] / group["lr_scale"] for group in optimizer.param_groups} == {0.2}
+    config = OptimizerConfig(lr=0.3, layer_decay=0.5)
+    optimizer = build_optimizer(task_of("vit_tiny_patch16_224"), config)
+    for step in range(20):
+        rate = learning_rate(step, 20, config)
+        assert set_learning_rate(optimizer, step, 20, config) == rate
+        assert {group["lr"] / group["lr_scale"] for group in optimizer.param_groups} == {rate}
+
+
+def test_a_part_that_learns_in_some_of_the_training_has_a_schedule_of_its_own() -> None:
+    task = TinyTask()
+    network = (1.0, ((0.0, 0.5), (0.75, 1.0)))
+    task.learning_plan = lambda: {"encoder": network, "head": (3.0, ((0.5, 1.0),))}
+    config = OptimizerConfig(lr=0.1, min_lr=0.001, warmup=0.2)
+    optimizer = build_optimizer(task, config)
+    named = {id(parameter): name for name, parameter in task.named_parameters()}
+    rates: dict[str, list[float]] = {name: [] for name in named.values()}
+    highest = []
+    for step in range(40):
+        highest.append(set_learning_rate(optimizer, step, 40, config))
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                rates[named[id(parameter)]].append(group["lr"])
+    own = [learning_rate(step, 30, config) for step in range(30)]
+    encoder = rates["encoder.backbone.norm.weight"]
+    assert encoder[:20] + encoder[30:] == own, "the steps between are not counted"
+    assert rates["head.weight"][20:] == pytest.approx([3 * learning_rate(step, 20, config) for step in range(20)])
+    assert rates["mask_token"] == [learning_rate(step, 40, config) for step in range(40)], "it is not named"
+    assert highest[25] == rates["head.weight"][25]
 
 
 def test_average_follows_the_weights_and_then_lags() -> None:
@@ -152,6 +177,7 @@ def test_a_step_is_that_of_the_formula() -> None:
         first, second = 0.9 * first + 0.1 * gradient, 0.95 * second + 0.05 * gradient**2
         direction = (first / (1 - 0.9**step)) / ((second / (1 - 0.95**step)).sqrt() + 1e-8)
         value = value * (1 - 0.01 * 0.1) - 0.01 * direction
-        set_learning_rate(optimizer, config.lr)
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * group["lr_scale"]
         optimizer.step()
     assert torch.allclose(weight.double(), value, atol=1e-6)
