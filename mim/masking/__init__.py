@@ -4,6 +4,7 @@ from mim.masking.gates import binary_concrete, budget_loss
 from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask, Masker
 from mim.masking.patterns import create_pattern, hidden_count, random_visible, random_visible_batch
+from mim.masking.sequence import SequenceMasker
 from mim.masking.threshold import MaskerCascade, ThresholdMasker
 from mim.masking.transform import RandPatchMaskd
 
@@ -13,6 +14,7 @@ __all__ = [
     "MaskerCascade",
     "PatchMasker",
     "RandPatchMaskd",
+    "SequenceMasker",
     "ThresholdMasker",
     "binary_concrete",
     "budget_loss",

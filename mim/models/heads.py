@@ -44,6 +44,14 @@ class ClassificationHead(nn.Module):
         Returns:
             (B, num_classes) logits.
         """
+        return self.whole(features.pooled) + self.local(features, visible)
+
+    def whole(self, pooled: Tensor) -> Tensor:
+        """(..., D) means over what is visible to (..., num_classes) logits."""
+        return self.linear(self.norm(pooled))  # type: ignore[no-any-return]
+
+    def local(self, features: Features, visible: Tensor | None = None) -> Tensor:
+        """(B, num_classes) logits of the most suspicious places, in float32."""
         places = self.place_linear(self.place_norm(features.maps[-1].flatten(2).transpose(1, 2)))  # (B, L, classes)
         height, width = features.maps[-1].shape[-2:]
         if visible is None:
@@ -51,5 +59,4 @@ class ClassificationHead(nn.Module):
         else:
             weight = at_resolution(visible.float(), (height, width)).flatten(1)  # (B, L)
         log_weight = torch.log(weight * (1 - WEIGHT_FLOOR) + WEIGHT_FLOOR)[..., None]
-        local = torch.logsumexp(places.float() + log_weight, dim=1) - torch.logsumexp(log_weight, dim=1)
-        return self.linear(self.norm(features.pooled)) + local  # type: ignore[no-any-return]
+        return torch.logsumexp(places.float() + log_weight, dim=1) - torch.logsumexp(log_weight, dim=1)

@@ -2,5 +2,6 @@
 
 from mim.models import MaskedImageModel
 from mim.tasks.classification import MaskedClassifier, MaskTraining
+from mim.tasks.study import MaskedStudyClassifier
 
-__all__ = ["MaskTraining", "MaskedClassifier", "MaskedImageModel"]
+__all__ = ["MaskTraining", "MaskedClassifier", "MaskedImageModel", "MaskedStudyClassifier"]
