@@ -136,7 +136,7 @@ def lay_out(values: Tensor, order: Tensor) -> Tensor:
 
 
 def relative(weight: Tensor) -> Tensor:
-    """(B, L) weights over the largest of each study, in float32: only their ratio counts, however small they all are."""
+    """(B, L) weights over the largest of each study, in float32: only their ratio counts, however small they are."""
     largest = weight.float().amax(dim=1, keepdim=True).detach()
     return weight.float() / largest.clamp(min=torch.finfo(torch.float32).tiny)
 
