@@ -1,5 +1,6 @@
 """Who decides what is visible: random patterns, thresholds, learned maskers."""
 
+from mim.masking.features import FeatureMasker
 from mim.masking.gates import binary_concrete, budget_loss
 from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask, Masker
@@ -9,6 +10,7 @@ from mim.masking.threshold import MaskerCascade, ThresholdMasker
 from mim.masking.transform import RandPatchMaskd
 
 __all__ = [
+    "FeatureMasker",
     "Mask",
     "Masker",
     "MaskerCascade",

@@ -2,6 +2,7 @@
 
 from mim.models import MaskedImageModel
 from mim.tasks.classification import MaskedClassifier, MaskTraining
+from mim.tasks.feature_selection import MaskedFeatureClassifier
 from mim.tasks.study import MaskedStudyClassifier
 
-__all__ = ["MaskTraining", "MaskedClassifier", "MaskedImageModel", "MaskedStudyClassifier"]
+__all__ = ["MaskTraining", "MaskedClassifier", "MaskedFeatureClassifier", "MaskedImageModel", "MaskedStudyClassifier"]
