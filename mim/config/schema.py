@@ -69,7 +69,30 @@ class LabelledDataConfig(DataConfig):
     )
     target: str | None = Field(None, description="label column to learn; films where it is empty count as unlabelled")
     boxes: str | None = Field(
-        None, description="COCO file of lesions, relative to data.path; drawn over the errors that evaluate.py shows"
+        None,
+        description="COCO file of lesions, relative to data.path: boxes, and polygons or run lengths where it has them",
+    )
+    lesion_categories: tuple[str, ...] | None = Field(
+        None, description="categories of data.boxes that are what is sought; null = all of them"
+    )
+    grades: tuple[str, ...] | None = Field(
+        None,
+        description="grades of lesions (attribute grade, severity or icdas in data.boxes), mildest first; null = by "
+        "number, or by a known scale, else without order",
+    )
+    study_label: Literal["agree", "any"] = Field(
+        "agree",
+        description="label of a study of several films: agree = that of all its rows, which must have the same; "
+        "any = positive where any of its films is",
+    )
+    max_films: int | None = Field(
+        None,
+        ge=1,
+        description="most films of a study: of longer ones absent films are left out first, then films at even "
+        "distances over the order are kept; null = all",
+    )
+    clinical: tuple[str, ...] | None = Field(
+        None, description="columns of data.labels beside the film, such as age and site: numbers, or words one by one"
     )
     seen_in_pretraining: Literal["stop", "report"] = Field(
         "stop", description="what to do when films or patients of the test split were met in pretraining"

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from mim import __version__
 from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, TrainingConfig, load_config
 from mim.data import LabelledFilm, PreparedDataset, Splits, count_copies, split_hash
-from mim.data.boxes import read_boxes
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
 from mim.evaluation import (
@@ -31,7 +30,7 @@ from mim.evaluation import (
 )
 from mim.stages.classifier import TaskDescription, load_classifier
 from mim.stages.common import content_hash, logger, write_lines, writing
-from mim.stages.finetune import labelled_films, make_dataset
+from mim.stages.finetune import known_lesions, labelled_films, make_dataset
 from mim.stages.pretrain_films import make_dataset as make_pretraining_dataset
 from mim.stages.pretrain_model import load_pretrained_task
 from mim.stages.pretrain_pictures import PICTURED_FILMS, reconstruct
@@ -222,13 +221,13 @@ def worst_cases(
     metrics: Metrics,
 ) -> list[Case]:
     """The most confident errors of each kind, with the mask and, where known, the lesions."""
-    data = finetuned.data
-    boxes = {} if data.boxes is None else read_boxes(films, Path(data.path), data.boxes)
+    annotations = known_lesions(finetuned.data, films)
     missed, alarmed = choose_worst(predictions, metrics.threshold.value, config.worst)
     cases = []
     for row in (*missed, *alarmed):
         image = dataset[0, row]["image"][0].numpy()
         height, width = image.shape
+        lesions = () if annotations is None else annotations.of(chosen[row].index)
         cases.append(
             Case(
                 image_id=predictions.image_id[row],
@@ -239,7 +238,7 @@ def worst_cases(
                 visible=None if finetuned.masker.kind == "none" else scored.visible[row],
                 boxes=[
                     (x1 * width, y1 * height, x2 * width, y2 * height)
-                    for x1, y1, x2, y2 in boxes.get(chosen[row].index, [])
+                    for x1, y1, x2, y2 in (lesion.box for lesion in lesions)
                 ],
             )
         )
