@@ -1,5 +1,6 @@
 """Settings of the three doors: strict schema, YAML with dotted overrides, help, and errors of one line."""
 
+from mim.config.base import Config
 from mim.config.doors import DoorArguments, door, parse_door_arguments
 from mim.config.fields import Block, Setting, list_blocks, list_settings
 from mim.config.help import help_text
@@ -7,7 +8,6 @@ from mim.config.loading import dump_config, load_config
 from mim.config.schema import (
     SCHEMA_VERSION,
     AugmentConfig,
-    Config,
     DataConfig,
     DecoderConfig,
     EncoderConfig,
@@ -26,6 +26,7 @@ from mim.config.schema import (
     TrainingConfig,
     UnlabelledDataConfig,
 )
+from mim.config.study import StudyConfig
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -47,6 +48,7 @@ __all__ = [
     "ProbeConfig",
     "RunConfig",
     "Setting",
+    "StudyConfig",
     "TargetConfig",
     "TrackingConfig",
     "TrainingConfig",

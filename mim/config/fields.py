@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from mim.config.schema import Config
+from mim.config.base import Config
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 _SCALARS = {str: "text", bool: "true or false", int: "integer", float: "number"}

@@ -2,22 +2,16 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from mim.config.base import Config, Fraction, Share, Size
+from mim.config.study import StudyConfig
 
 SCHEMA_VERSION: Final = 1
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
 MaskPattern = Literal[
     "random", "block", "grid", "inverse_block", "multi_block", "foreground", "texture", "hard", "attention"
 ]
-Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-
-
-class Config(BaseModel):
-    """A strict block of settings: an unknown key is an error, no value is coerced."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
 
 
 class DataConfig(Config):
@@ -386,6 +380,9 @@ class PretrainConfig(RunConfig):
 class FinetuneConfig(RunConfig):
     """Settings of finetune.py: a caries head behind an encoder, behind a masker."""
 
+    task: Literal["classify", "study"] = Field(
+        "classify", description="what has a label: classify = each film, study = each study of several films"
+    )
     data: LabelledDataConfig = LabelledDataConfig()
     init: str | None = Field(
         None, description="run of train.py whose encoder is taken; null = start from scratch (or encoder.pretrained)"
@@ -396,6 +393,7 @@ class FinetuneConfig(RunConfig):
     input: InputConfig = InputConfig()
     encoder: EncoderConfig | None = Field(None, description="null = as in init")
     masker: MaskerConfig = MaskerConfig()
+    study: StudyConfig = StudyConfig()
     class_weights: bool = Field(True, description="weigh the classes by their inverse frequency in the training films")
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
 

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mim.config.schema import SCHEMA_VERSION, Config, DataConfig
+from mim.config.base import Config
+from mim.config.schema import SCHEMA_VERSION, DataConfig
 
 
 class FeatureDataConfig(DataConfig):

@@ -1,8 +1,5 @@
 """A class for each row of a table, from the features that a masker lets a linear head see."""
 
-from dataclasses import dataclass
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
