@@ -36,9 +36,9 @@ class FeatureMaskerConfig(Config):
     temperature: float = Field(2 / 3, gt=0, description="temperature of the gates")
     hidden: int = Field(16, ge=1, description="units of the MLP that opens them")
     budget_weight: float = Field(
-        0.02, ge=0, description="weight of the squared distance to the budget, reached halfway"
+        0.04, ge=0, description="weight of the squared distance to the budget, reached halfway"
     )
-    steps: int = Field(200, ge=1, description="steps of training, all training rows in each")
+    steps: int = Field(300, ge=1, description="steps of training, all training rows in each")
     lr: float = Field(0.02, gt=0, description="learning rate")
 
 

@@ -72,9 +72,10 @@ class FeatureMasker(nn.Module):
         self.temperature = temperature
         self.threshold = threshold
         self.fill = nn.Parameter(torch.zeros(features))  # in units of the deviation, from the mean
-        self.network = nn.Sequential(nn.Linear(2 * features, hidden), nn.Tanh(), nn.Linear(hidden, features))
-        nn.init.normal_(self.network[2].weight, std=0.01)
-        nn.init.zeros_(self.network[2].bias)  # each gate is open half of the time: every feature is tried
+        answer = nn.Linear(hidden, features)
+        nn.init.normal_(answer.weight, std=0.01)
+        nn.init.zeros_(answer.bias)  # each gate is open half of the time: every feature is tried
+        self.network = nn.Sequential(nn.Linear(2 * features, hidden), nn.Tanh(), answer)
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("std", torch.ones(features))
         self.register_buffer("odds", torch.zeros(features))
