@@ -7,9 +7,15 @@ import cv2
 import numpy as np
 import pydicom
 import pytest
+from film_factory import SALT, store_films
 
+from mim.data import attach_labels
+from mim.data.augment import evaluation_transform
 from mim.data.phantom import GRADES, PhantomSettings, draw_film, write_phantom
 from mim.data.phantom.__main__ import main
+from mim.data.phantom.clinical import CLINICAL_COLUMNS, SITES, draw_clinical
+from mim.data.studies import group_studies
+from mim.data.study_loader import StudyDataset
 from mim.errors import MimError
 
 SMALL = PhantomSettings(height=96, width=128)
@@ -54,6 +60,89 @@ def carious():
 def test_bytes_do_not_depend_on_the_workers(phantom, tmp_path):
     write_phantom(tmp_path / "set", SMALL, unlabelled=6, labelled=40, seed=3, workers=2, progress=False)
     assert tree(tmp_path / "set") == tree(phantom)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("phantom") / "series"
+    tiny = PhantomSettings(height=48, width=64)
+    write_phantom(output, tiny, unlabelled=0, labelled=80, seed=5, progress=False, films_per_study=(4, 6))
+    return output
+
+
+def test_a_study_is_a_whole_series_in_order(series):
+    with (series / "labelled/labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    by_patient: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_patient.setdefault(row["patient_id"], []).append(row)
+    assert {len(own) for own in by_patient.values()} == {4, 5, 6}
+    assert 80 <= len(rows) <= 85
+    counts = [sum(int(row["caries"]) for row in own) for own in by_patient.values()]
+    assert 0.2 < np.mean([count > 0 for count in counts]) < 0.8
+    assert all(count < 6 for count in counts)
+    assert max(counts) > 1
+    studies = set()
+    for patient, own in by_patient.items():
+        headers = [pydicom.dcmread(series / "labelled" / row["image"], stop_before_pixels=True) for row in own]
+        assert {header.PatientID for header in headers} == {patient}
+        assert [header.InstanceNumber for header in headers] == list(range(1, len(own) + 1))
+        studies.add(frozenset(header.StudyInstanceUID for header in headers))
+    assert {len(study) for study in studies} == {1}
+    assert len(studies) == len(by_patient)
+
+
+def test_a_study_goes_from_the_command_line_to_batches(tmp_path, capsys):
+    arguments = ["--output", str(tmp_path / "set"), "--unlabelled", "0", "--labelled", "20", "--workers", "1"]
+    arguments += ["--height", "48", "--width", "64", "--films-per-study", "4", "6"]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
+    assert "kept" in capsys.readouterr().out
+    assert "4 to 6 films" in (tmp_path / "set" / "README.txt").read_text()
+    folder = tmp_path / "set" / "labelled"
+    films = store_films(folder, tmp_path / "out", long_side=64)
+    labelled = attach_labels(films, folder, "labels.csv", "caries", SALT)
+    studies = group_studies(films, folder, labelled, SALT, label="any")
+    assert [film for study in studies for film in study.films] == list(range(len(films)))
+    for study in studies:
+        assert study.label == max(study.film_labels)
+        assert {films.rows[film].study_id for film in study.films} == {study.study_id}
+    batch = StudyDataset.collate(
+        [StudyDataset(films, studies, evaluation_transform((48, 64)), 0)[0, n] for n in (0, 1)]
+    )
+    assert batch["present"].sum(dim=1).tolist() == [len(study.films) for study in studies[:2]]
+    assert main([*arguments[:-2], "6", "4"]) == 2
+
+
+def test_some_clinical_columns_go_with_caries_and_others_do_not():
+    drawn = draw_clinical({patient: patient % 2 == 0 for patient in range(600)}, seed=1)
+    carious = np.array([patient % 2 == 0 for patient in drawn])
+
+    def auc(values):
+        values = np.array(values, float)
+        positive, negative = values[carious & ~np.isnan(values)], values[~carious & ~np.isnan(values)]
+        return np.mean((positive[:, None] > negative) + 0.5 * (positive[:, None] == negative))
+
+    assert auc([own.age for own in drawn.values()]) > 0.75
+    assert auc([np.nan if own.snacks is None else own.snacks for own in drawn.values()]) > 0.75
+    assert 0.4 < auc([own.shoe_size for own in drawn.values()]) < 0.6
+    for site in SITES:
+        assert 0.4 < auc([own.site == site for own in drawn.values()]) < 0.6
+    assert 0.1 < np.mean([own.snacks is None for own in drawn.values()]) < 0.2
+
+
+def test_clinical_columns_are_the_patients(rows):
+    known: dict[str, set[tuple[str, ...]]] = {}
+    for row in rows:
+        known.setdefault(row["patient_id"], set()).add(tuple(row[name] for name in CLINICAL_COLUMNS))
+    assert all(len(values) == 1 for values in known.values())
+    assert len(set.union(*known.values())) > 5
+
+
+def test_a_phantom_of_another_version_is_not_taken_for_the_same(tmp_path):
+    (tmp_path / "phantom.json").write_text(json.dumps({"phantom": 1, "seed": 0}))
+    with pytest.raises(MimError, match="another version of mim; delete the folder"):
+        write_phantom(tmp_path, SMALL, unlabelled=1, labelled=1, progress=False)
 
 
 def test_another_seed_draws_another_film():

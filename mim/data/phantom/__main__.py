@@ -25,10 +25,20 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--labelled", type=int, default=400, help="films with labels, boxes and pixels")
     line.add_argument("--height", type=int, default=default.height, help="rows in pixels")
     line.add_argument("--width", type=int, default=default.width, help="columns in pixels")
+    line.add_argument(
+        "--films-per-study",
+        type=int,
+        nargs=2,
+        metavar=("FEWEST", "MOST"),
+        help="one study of so many films for each patient; without it one to four films",
+    )
     line.add_argument("--seed", type=int, default=0, help="seed of everything drawn")
     line.add_argument("--workers", type=int, default=cores, help="processes that draw; they do not change the result")
     line.add_argument(
-        "--caries-fraction", type=float, default=default.caries_fraction, help="share of films with caries"
+        "--caries-fraction",
+        type=float,
+        default=default.caries_fraction,
+        help="share of films, or of studies, with caries",
     )
     line.add_argument(
         "--lesion-contrast", type=float, default=default.lesion_contrast, help="share of mineral a lesion has lost"
@@ -59,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             labelled=options.labelled,
             seed=options.seed,
             workers=options.workers,
+            films_per_study=None if options.films_per_study is None else tuple(options.films_per_study),
         )
     except MimError as error:
         sys.stderr.write(f"{error}\n")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mim.data.phantom.clinical import CLINICAL_COLUMNS, draw_clinical
 from mim.data.phantom.dicom import FilmIdentity
 from mim.data.phantom.lesions import GRADES, KINDS, Kind
 from mim.data.phantom.settings import PhantomSettings, random_stream
@@ -23,6 +24,7 @@ class FilmJob:
 
     identity: FilmIdentity
     path: str  # relative to the output
+    caries_fraction: float | None = None  # None = as for all films
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,13 @@ def write_labels(
 ) -> None:
     """Write labels.csv and lesions.coco.json."""
     splits = split_patients(jobs, drawn, seed)
+    carious: dict[int, bool] = {}
+    for job, lesions in zip(jobs, drawn, strict=True):
+        carious[job.identity.patient] = carious.get(job.identity.patient, False) or bool(lesions)
+    clinical = draw_clinical(carious, seed)
     with (folder / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["image", "patient_id", "split", "caries", "grade", "lesions"])
+        table.writerow(["image", "patient_id", "split", "caries", "grade", "lesions", *CLINICAL_COLUMNS])
         for job, lesions in zip(jobs, drawn, strict=True):
             grade = max((GRADES.index(lesion.grade) + 1 for lesion in lesions), default=0)
             patient = job.identity
@@ -83,6 +89,7 @@ def write_labels(
                     int(bool(lesions)),
                     grade,
                     len(lesions),
+                    *clinical[patient.patient].cells,
                 ]
             )
     (folder / "lesions.coco.json").write_text(json.dumps(coco(jobs, drawn, settings)) + "\n")
