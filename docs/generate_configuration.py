@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mim.config import Block, Config, EvaluateConfig, FinetuneConfig, PretrainConfig, Setting, list_blocks
+from mim.config.select_features import SelectFeaturesConfig
 from mim.config.yaml_text import write_yaml
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
@@ -12,11 +13,12 @@ DOORS: dict[str, type[Config]] = {
     "train.py": PretrainConfig,
     "finetune.py": FinetuneConfig,
     "evaluate.py": EvaluateConfig,
+    "mim.stages.select_features": SelectFeaturesConfig,
 }
 LEAD = """\
 # Settings
 
-This page is generated from `mim/config/schema.py` by `python docs/generate_configuration.py`; a test holds the two
+This page is generated from the schema in `mim/config` by `python docs/generate_configuration.py`; a test holds the two
 together. `python train.py --help` prints the same list in the terminal.
 
 A setting is `key=value` on the command line, or a line of a YAML file with each part of its dotted key indented below

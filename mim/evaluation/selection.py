@@ -30,8 +30,8 @@ SCHEMA_VERSION = 1
 COLUMNS = ("feature", "frequency", "chance", "weight", "frequency_l1", "missing")
 TITLES: Mapping[str, str] = {"masker": "feature masker", "all": "all features, L2", "l1": "L1"}
 SHOWN = 30
-FEW_SELECTED = 0.75
-"""Stability below which a selection is poor to intermediate by Nogueira et al., section 6."""
+EXCELLENT, POOR = 0.75, 0.4
+"""Stability above and below which Nogueira et al. speak of excellent and of poor agreement beyond chance (after Fleiss)."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,11 @@ def _doubts(stability: Stability, auroc: Interval, differences: Mapping[str, Int
         said.append("The AUROC of the selected features is not above chance: the list says nothing.")
     if stability.value is None:
         said.append(f"The stability cannot be given: {stability.reason}.")
-    elif stability.value < FEW_SELECTED:
+    elif stability.value < EXCELLENT:
+        word = "poor" if stability.value < POOR else "moderate"
         said.append(
-            f"The selection is unstable ({stability.value:.2f}; below {FEW_SELECTED} is poor to intermediate): other "
-            "patients would have given another list."
+            f"The stability of the selection is {word} ({stability.value:.2f}): other patients would have given another "
+            "list."
         )
     for name, own in differences.items():
         if own.high is not None and own.high < 0:

@@ -109,7 +109,7 @@ def test_figures_say_what_a_reader_must_know(tmp_path):
     )
     warnings = " ".join(found.figures["warnings"])
     assert "not above chance" in warnings
-    assert "unstable" in warnings
+    assert "stability of the selection is poor" in warnings
     assert "worse than a logistic regression" in warnings
     assert found.figures["auroc"]["all"]["low"] < auroc(label, good) < found.figures["auroc"]["all"]["high"]
     found.save(tmp_path)
