@@ -16,7 +16,7 @@ def main() -> None:
     )
     if arguments is not None:
         from mim.stages.common import start_logging
-        from mim.stages.evaluate import evaluate
+        from mim.stages.task_kinds import evaluate
 
         start_logging()
         evaluate(arguments.config)

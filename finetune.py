@@ -15,7 +15,7 @@ def main() -> None:
     )
     if arguments is not None:
         from mim.stages.common import start_logging
-        from mim.stages.finetune import finetune
+        from mim.stages.task_kinds import finetune
 
         start_logging()
         finetune(arguments.config)

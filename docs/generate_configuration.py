@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mim.config import Block, Config, EvaluateConfig, FinetuneConfig, PretrainConfig, Setting, list_blocks
+from mim.config.select_features import SelectFeaturesConfig
 from mim.config.yaml_text import write_yaml
 
 PAGE = Path(__file__).parent / "reference" / "configuration.md"
@@ -12,6 +13,7 @@ DOORS: dict[str, type[Config]] = {
     "train.py": PretrainConfig,
     "finetune.py": FinetuneConfig,
     "evaluate.py": EvaluateConfig,
+    "mim.stages.select_features": SelectFeaturesConfig,
 }
 LEAD = """\
 # Settings

@@ -16,6 +16,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import AllTransferSyntaxes
 
 from mim.config import Config, EvaluateConfig, FinetuneConfig, PretrainConfig, list_settings, parse_door_arguments
+from mim.config.select_features import SelectFeaturesConfig
 from mim.data import dicom_file, dicom_header
 from mim.data.dicom_header import FIELDS
 from mim.data.manifest import COLUMNS
@@ -29,7 +30,7 @@ DOORS: dict[str, type[Config]] = {
     "finetune.py": FinetuneConfig,
     "evaluate.py": EvaluateConfig,
 }
-SETTINGS = {setting.key for schema in DOORS.values() for setting in list_settings(schema)}
+SETTINGS = {setting.key for schema in (*DOORS.values(), SelectFeaturesConfig) for setting in list_settings(schema)}
 BLOCKS = {key.partition(".")[0] for key in SETTINGS if "." in key}
 NOT_SETTINGS = {"encoder.backbone", "encoder.json", "encoder.safetensors"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

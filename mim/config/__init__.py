@@ -27,6 +27,7 @@ from mim.config.schema import (
     TrainingConfig,
     UnlabelledDataConfig,
 )
+from mim.config.study import StudyConfig
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -49,6 +50,7 @@ __all__ = [
     "ProbeConfig",
     "RunConfig",
     "Setting",
+    "StudyConfig",
     "TargetConfig",
     "TrackingConfig",
     "TrainingConfig",

@@ -7,6 +7,7 @@ from pydantic import Field
 from mim.config.base import Config, Fraction, Share, Size
 from mim.config.faithfulness import FaithfulnessConfig
 from mim.config.masker import MaskerConfig
+from mim.config.study import StudyConfig
 
 SCHEMA_VERSION: Final = 1
 
@@ -359,6 +360,9 @@ class PretrainConfig(RunConfig):
 class FinetuneConfig(RunConfig):
     """Settings of finetune.py: a caries head behind an encoder, behind a masker."""
 
+    task: Literal["classify", "study"] = Field(
+        "classify", description="what has a label: classify = each film, study = each study of several films"
+    )
     data: LabelledDataConfig = LabelledDataConfig()
     init: str | None = Field(
         None, description="run of train.py whose encoder is taken; null = start from scratch (or encoder.pretrained)"
@@ -369,6 +373,7 @@ class FinetuneConfig(RunConfig):
     input: InputConfig = InputConfig()
     encoder: EncoderConfig | None = Field(None, description="null = as in init")
     masker: MaskerConfig = MaskerConfig()
+    study: StudyConfig = StudyConfig()
     class_weights: bool = Field(True, description="weigh the classes by their inverse frequency in the training films")
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
 

@@ -1,19 +1,23 @@
 """Who decides what is visible: random patterns, thresholds, learned maskers."""
 
+from mim.masking.features import FeatureMasker
 from mim.masking.gates import binary_concrete, budget_loss
 from mim.masking.grids import fit_mask_to_grid, fit_scores_to_grid
 from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask, Masker
 from mim.masking.patterns import create_pattern, hidden_count, random_visible, random_visible_batch
+from mim.masking.sequence import SequenceMasker
 from mim.masking.threshold import MaskerCascade, ThresholdMasker
 from mim.masking.transform import RandPatchMaskd
 
 __all__ = [
+    "FeatureMasker",
     "Mask",
     "Masker",
     "MaskerCascade",
     "PatchMasker",
     "RandPatchMaskd",
+    "SequenceMasker",
     "ThresholdMasker",
     "binary_concrete",
     "budget_loss",

@@ -46,6 +46,14 @@ class ClassificationHead(nn.Module):
         Returns:
             (B, num_classes) logits.
         """
+        return self.whole(features.pooled) + self.local(features, visible)
+
+    def whole(self, pooled: Tensor) -> Tensor:
+        """(..., D) means over what is visible to (..., num_classes) logits."""
+        return self.linear(self.norm(pooled))  # type: ignore[no-any-return]
+
+    def local(self, features: Features, visible: Tensor | None = None) -> Tensor:
+        """(B, num_classes) logits of the most suspicious places, in float32."""
         coarsest = features.maps[-1] if features.content is None else features.content
         height, width = coarsest.shape[-2:]
         places = self.place_linear(self.place_norm(coarsest.flatten(2).transpose(1, 2))).float()  # (B, L, classes)
@@ -53,7 +61,7 @@ class ClassificationHead(nn.Module):
             weight = places.new_ones(len(places), height * width, dtype=torch.float32)
         else:
             weight = at_resolution(visible.float(), (height, width)).flatten(1)  # (B, L)
-        return self.linear(self.norm(features.pooled)) + weighted_log_mean_exp(places, weight[..., None])  # type: ignore[no-any-return]
+        return weighted_log_mean_exp(places, weight[..., None])
 
 
 def weighted_log_mean_exp(values: Tensor, weight: Tensor) -> Tensor:

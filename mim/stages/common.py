@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mim.config import DataConfig, EncoderConfig, InputConfig, RunConfig
 from mim.data import PreparedDataset, open_or_prepare
-from mim.data.loader import FilmDataset, to_float, train_loader
+from mim.data.loader import Batched, to_float, train_loader
 from mim.errors import MimError
 from mim.files import reason
 from mim.models import Encoder, create_encoder, export_encoder, load_foreign_weights
-from mim.tasks import MaskedClassifier, MaskedImageModel
+from mim.tasks import MaskedClassifier, MaskedImageModel, MaskedStudyClassifier
 from mim.training import Outcome, RunFolder
 
 _SPOKEN_FOR = {"name", "image_size", "img_size", "in_chans", "hidden", "patch_size", "pretrained", "fill"}
@@ -117,13 +117,13 @@ class TrainBatches:
     """Gives the loop this rank's batches from any step on.
 
     Args:
-        dataset: the training films.
+        dataset: the training films, or other samples.
         config: seed, batch size and workers are read.
         fabric: tells the rank.
         total_steps: the step before which to stop.
     """
 
-    def __init__(self, dataset: FilmDataset, config: RunConfig, fabric: Fabric, total_steps: int) -> None:
+    def __init__(self, dataset: Batched, config: RunConfig, fabric: Fabric, total_steps: int) -> None:
         self.dataset = dataset
         self.config = config
         self.fabric = fabric
@@ -173,7 +173,9 @@ def say_finished(folder: RunFolder, summary: dict[str, Any]) -> None:
     )
 
 
-def finish(folder: RunFolder, task: MaskedImageModel | MaskedClassifier, outcome: Outcome, *lines: str) -> None:
+def finish(
+    folder: RunFolder, task: MaskedImageModel | MaskedClassifier | MaskedStudyClassifier, outcome: Outcome, *lines: str
+) -> None:
     """Exports the encoder of a trained task, marks its run as finished and writes lines to standard output."""
     with writing(folder.path / "encoder.safetensors"):
         export_encoder(folder.path, task.encoder, task.encoder.backbone.state_dict(), task.mean, task.std)

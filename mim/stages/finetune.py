@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torchmetrics.functional.classification import binary_auroc
 from mim.config import FinetuneConfig, LabelledDataConfig, dump_config
 from mim.data import (
     LabelledFilm,
+    LabelledFilms,
     PreparedDataset,
     Splits,
     attach_labels,
@@ -62,7 +64,8 @@ def finetune(config: FinetuneConfig) -> Path:
     description = TaskDescription(
         encoder.spec, meets.mean, meets.std, splits.classes, split_hash(splits), count_met(config, films, splits), reads
     )
-    weights = inverse_frequencies(splits) if config.class_weights else None
+    labels = [film.label for film in splits.train]
+    weights = inverse_frequencies(labels, len(splits.classes)) if config.class_weights else None
     teacher = rebuilding_error(config, encoder)
     task = build_classifier(config, encoder, meets, len(splits.classes), weights, reads, teacher)
     load_tokens(task.masker, Path(str(config.init)))
@@ -112,6 +115,16 @@ def labelled_films(config: FinetuneConfig) -> tuple[PreparedDataset, Splits]:
     Raises:
         MimError: a setting, file or column is missing, or the split cannot be used.
     """
+    films, labelled = join_labels(config)
+    return films, divide(config, labelled)
+
+
+def join_labels(config: FinetuneConfig) -> tuple[PreparedDataset, LabelledFilms]:
+    """Opens the films and joins their labels.
+
+    Raises:
+        MimError: a setting, file or column is missing.
+    """
     data = config.data
     if data.labels is None or data.target is None:
         missing = "labels" if data.labels is None else "target"
@@ -120,6 +133,16 @@ def labelled_films(config: FinetuneConfig) -> tuple[PreparedDataset, Splits]:
     salt = dataset_salt(films, Path(data.cache))
     labelled = attach_labels(films, Path(data.path), data.labels, data.target, salt)
     known_lesions(data, films)  # evaluate.py draws them: it must not be the first to find that they are wrong
+    return films, labelled
+
+
+def divide(config: FinetuneConfig, labelled: LabelledFilms) -> Splits:
+    """Divides labelled films by patient, and takes as many to train on as are wanted.
+
+    Raises:
+        MimError: the split cannot be used.
+    """
+    data = config.data
     splits = split_films(
         labelled,
         val_fraction=data.val_fraction,
@@ -131,7 +154,7 @@ def labelled_films(config: FinetuneConfig) -> tuple[PreparedDataset, Splits]:
         copies=data.copies_across_splits,
     )
     splits = take_label_fraction(splits, data.label_fraction, config.seed)
-    return films, limit_training(splits, data.train_limit, config.seed)
+    return limit_training(splits, data.train_limit, config.seed)
 
 
 def known_lesions(data: LabelledDataConfig, films: PreparedDataset) -> Annotations | None:
@@ -159,10 +182,10 @@ def count_met(config: FinetuneConfig, films: PreparedDataset, splits: Splits) ->
     return check_unseen(splits.test, load_seen(path), films.salt_check, config.data.seen_in_pretraining)
 
 
-def inverse_frequencies(splits: Splits) -> Tensor:
-    """(classes,) weights of the classes: mean 1 over the training films."""
-    counts = Counter(film.label for film in splits.train)
-    number = torch.tensor([counts[label] for label in range(len(splits.classes))], dtype=torch.float32)
+def inverse_frequencies(labels: Sequence[int], classes: int) -> Tensor:
+    """(classes,) weights of the classes: mean 1 over the labels of the training."""
+    counts = Counter(labels)
+    number = torch.tensor([counts[label] for label in range(classes)], dtype=torch.float32)
     return number.sum() / (len(number) * number)
 
 

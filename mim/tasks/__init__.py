@@ -2,16 +2,20 @@
 
 from mim.models import MaskedImageModel
 from mim.tasks.classification import MaskedClassifier
+from mim.tasks.feature_selection import MaskedFeatureClassifier
 from mim.tasks.frozen import FrozenTokens, RebuildingError
 from mim.tasks.mask_training import MaskTraining
 from mim.tasks.score_sources import AttentionScore, ReconstructionError
+from mim.tasks.study import MaskedStudyClassifier
 
 __all__ = [
     "AttentionScore",
     "FrozenTokens",
     "MaskTraining",
     "MaskedClassifier",
+    "MaskedFeatureClassifier",
     "MaskedImageModel",
+    "MaskedStudyClassifier",
     "RebuildingError",
     "ReconstructionError",
 ]

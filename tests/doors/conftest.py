@@ -41,6 +41,23 @@ def labelled(phantom: Path, cache: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
+def studies(phantom: Path, cache: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Settings that name the same films, with a label and a split for each patient: his films are one study."""
+    with (phantom / "labelled" / "labels.csv").open(newline="") as file:
+        films = [(row["image"], row["patient_id"]) for row in csv.DictReader(file)]
+    patients = sorted({patient for _, patient in films})
+    table = tmp_path_factory.mktemp("studies") / "studies.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "patient_id", "split", "sick", "age", "site"))
+        for image, patient in films:
+            place = patients.index(patient)
+            split = ("train", "train", "val", "test")[place // 2 % 4]
+            writer.writerow((image, patient, split, place % 2, 20 + 7 * place % 50, f"clinic {place % 3}"))
+    return (cache, f"data.path={phantom / 'labelled'}", f"data.labels={table}", "data.target=sick")
+
+
+@pytest.fixture(scope="session")
 def pretrained(unlabelled: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of train.py."""
     folder = tmp_path_factory.mktemp("doors") / "pretrained"

@@ -5,9 +5,16 @@ import pytest
 from door_calls import BRIEF, CONFIGS, losses, succeed
 
 from mim.config import Config, EvaluateConfig, FinetuneConfig, PretrainConfig, load_config
+from mim.config.select_features import SelectFeaturesConfig
 
-SCHEMAS: dict[str, type[Config]] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "evaluate": EvaluateConfig}
+SCHEMAS: dict[str, type[Config]] = {
+    "pretrain": PretrainConfig,
+    "finetune": FinetuneConfig,
+    "evaluate": EvaluateConfig,
+    "select_features": SelectFeaturesConfig,
+}
 FILES = sorted(CONFIGS.glob("**/*.yaml"))
+
 
 # What makes a file's network small enough for two steps on a CPU; the rest of it stays as it is.
 SHALLOW = ("input.image_size=[64,64]", "encoder.timm_args={depth: 1}", "decoder.depth=1")
@@ -33,6 +40,7 @@ PRETRAINING = {
     "xray_resnet10": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }
+OF_STUDIES = ("study",)
 FROM_SCRATCH = {"classify_scratch_resnet": SMALL_IMAGE}
 
 
@@ -78,10 +86,14 @@ def test_two_steps_of_pretraining(file: Path, phantom: Path, two_steps: Callable
 
 @pytest.mark.parametrize("file", files_of("finetune"), ids=name_of)
 def test_two_steps_of_fine_tuning(
-    file: Path, labelled: tuple[str, ...], pretrained: Path, two_steps: Callable[..., Path]
+    file: Path,
+    labelled: tuple[str, ...],
+    studies: tuple[str, ...],
+    pretrained: Path,
+    two_steps: Callable[..., Path],
 ) -> None:
     start = FROM_SCRATCH.get(file.stem, (f"init={pretrained}",))
-    folder = two_steps("finetune", file, *labelled, *start)
+    folder = two_steps("finetune", file, *(studies if file.stem in OF_STUDIES else labelled), *start)
     assert (folder / "splits.csv").is_file()
 
 

@@ -1,0 +1,176 @@
+"""Evaluation of a run on studies: predictions, how much each film counted, figures and a report."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from mim.config import EvaluateConfig, TrainingConfig
+from mim.data import PreparedDataset
+from mim.data.loader import evaluation_loader
+from mim.data.studies import ABSENT, Study
+from mim.data.study_loader import StudyDataset
+from mim.errors import MimError
+from mim.evaluation import Case, Metrics, Predictions, choose_worst, evaluate_predictions, write_report
+from mim.files import write_atomically
+from mim.stages.common import logger, write_lines, writing
+from mim.stages.evaluate import describe_leakage, make_header, open_finished, rebuild, summarise
+from mim.stages.study import LabelledStudies, labelled_studies, load_study_classifier, make_study_dataset
+from mim.tasks import MaskedStudyClassifier
+from mim.training import make_fabric
+
+WEIGHT_COLUMNS = ("study_id", "patient_id", "split", "position", "image_id", "present", "weight", "share")
+NOTE = "Each row of this evaluation is a study of several films: where the report says film, read study."
+
+
+@dataclass(frozen=True)
+class ScoredStudies:
+    """What the classifier made of some studies, in their order.
+
+    Attributes:
+        score: probability of the second class, (N,).
+        keep_rate: (N,) share of the cells that was looked at.
+        weights: for each study the weights of its films, 0 for an absent one.
+    """
+
+    score: NDArray[np.float64]
+    keep_rate: NDArray[np.float64]
+    weights: list[NDArray[np.float64]]
+
+
+def evaluate_studies(config: EvaluateConfig) -> Path:
+    """Measures a run on its test studies; writes report.html, metrics.json, predictions.csv and film_weights.csv.
+
+    Returns:
+        The folder they are in.
+
+    Raises:
+        MimError: the run is not finished, or its data changed, in one line.
+    """
+    run, finetuned, description = open_finished(config)
+    found = labelled_studies(finetuned)
+    if found.hash() != description.split_hash:
+        raise MimError(
+            f"{run}: labels, studies or splits of {finetuned.data.path} have changed since the run was trained; "
+            "bring the old ones back, or fine-tune again"
+        )
+    chosen = (*found.studies.val, *found.studies.test)
+    dataset = make_study_dataset(finetuned, found.films, chosen, description.encoder.image_size, training=False)
+    scored = score_studies(load_study_classifier(run, finetuned, description), dataset, config)
+    predictions = study_predictions(found, scored)
+    metrics = evaluate_predictions(
+        predictions,
+        bootstrap=config.bootstrap,
+        confidence=config.confidence,
+        specificity=config.specificity,
+        seed=config.seed,
+    )
+    films = (*found.splits.val, *found.splits.test)
+    header = make_header(run, finetuned, description, found.films, films)
+    weighing = finetuned.study.masker if finetuned.study.keep is None else f"sequence, best {finetuned.study.keep}"
+    header = replace(header, more={**header.more, "Weights of films": weighing})
+    warnings = [NOTE, *describe_leakage(description, found.splits)]
+    reconstructions, why_none = rebuild(finetuned, found.films, found.splits)
+    cases = worst_studies(config, found.films, chosen, dataset, scored, predictions, metrics)
+    output = Path(config.output) if config.output else run
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        predictions.save(output / "predictions.csv")
+        write_atomically(output / "film_weights.csv", weights_table(found.films, chosen, predictions, scored))
+        metrics.save(output / "metrics.json", header, warnings)
+        report = write_report(
+            output, metrics, predictions, cases, reconstructions, header, warnings, why_no_reconstructions=why_none
+        )
+    for warning in (*warnings[1:], *metrics.warnings):
+        logger.warning("%s", warning)
+    said = [line.replace(" films of ", " studies of ", 1) for line in summarise(metrics, config.confidence)]
+    write_lines(*said, f"weights of films: {output / 'film_weights.csv'}", f"report: {report}")
+    return output
+
+
+@torch.inference_mode()
+def score_studies(task: MaskedStudyClassifier, dataset: StudyDataset, config: EvaluateConfig) -> ScoredStudies:
+    """Runs the classifier over studies, in order."""
+    fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
+    task = fabric.to_device(task)
+    scores, kept, weights = [], [], []
+    loader = evaluation_loader(dataset, batch_size=config.batch_size, workers=0)
+    for batch in tqdm(loader, desc="predict", unit="batch", leave=False, disable=None):
+        out = task({name: fabric.to_device(batch[name]) for name in ("image", "present")})
+        scores.append(out["logits"].double().softmax(dim=1)[:, 1].cpu())
+        kept.append(out["keep_rate"].double().cpu())
+        for index, own in zip(batch["index"], out["weight"].double().cpu(), strict=True):
+            weights.append(own[: len(dataset.studies[int(index)].films)].numpy())
+    return ScoredStudies(torch.cat(scores).numpy(), torch.cat(kept).clamp(0, 1).numpy(), weights)
+
+
+def study_names(studies: Sequence[Study]) -> list[str]:
+    """A name for each study: its hashed id, with the patient's where two patients have the same."""
+    counts = Counter(study.study_id for study in studies)
+    return [
+        study.study_id if counts[study.study_id] == 1 else f"{study.patient_id}-{study.study_id}" for study in studies
+    ]
+
+
+def study_predictions(found: LabelledStudies, scored: ScoredStudies) -> Predictions:
+    """Joins scores to who and what was scored: the validation studies, then the test studies."""
+    chosen = (*found.studies.val, *found.studies.test)
+    return Predictions(
+        image_id=study_names(chosen),
+        patient_id=[study.patient_id for study in chosen],
+        split=["val"] * len(found.studies.val) + ["test"] * len(found.studies.test),
+        label=np.array([study.label for study in chosen]),
+        score=scored.score,
+        keep_rate=scored.keep_rate,
+    )
+
+
+def weights_table(
+    films: PreparedDataset, chosen: Sequence[Study], predictions: Predictions, scored: ScoredStudies
+) -> str:
+    """film_weights.csv: a row a film, in the order of its study; `share` is its part of the study's weights."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(WEIGHT_COLUMNS)
+    for row, (study, weights) in enumerate(zip(chosen, scored.weights, strict=True)):
+        named = (predictions.image_id[row], study.patient_id, predictions.split[row])
+        for position, (film, weight) in enumerate(zip(study.films, weights, strict=True), 1):
+            image = "" if film == ABSENT else films.rows[film].image_id
+            figures = (f"{weight:.6g}", f"{weight / weights.sum():.6g}")
+            writer.writerow((*named, position, image, int(film != ABSENT), *figures))
+    return text.getvalue()
+
+
+def worst_studies(
+    config: EvaluateConfig,
+    films: PreparedDataset,
+    chosen: Sequence[Study],
+    dataset: StudyDataset,
+    scored: ScoredStudies,
+    predictions: Predictions,
+    metrics: Metrics,
+) -> list[Case]:
+    """The most confident errors of each kind, each by the film that counted most."""
+    missed, alarmed = choose_worst(predictions, metrics.threshold.value, config.worst)
+    cases = []
+    for row in (*missed, *alarmed):
+        first = int(scored.weights[row].argmax())
+        cases.append(
+            Case(
+                image_id=f"{predictions.image_id[row]}, film {first + 1} of {len(chosen[row].films)}",
+                patient_id=predictions.patient_id[row],
+                label=int(predictions.label[row]),
+                score=float(predictions.score[row]),
+                image=dataset[0, row]["image"][first, 0].numpy(),
+                visible=None,
+                boxes=[],
+            )
+        )
+    return cases

@@ -1,0 +1,222 @@
+"""Fine-tuning on studies: a head over the films of each, behind a masker that weighs them."""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.classification import binary_auroc
+
+from mim.config import FinetuneConfig
+from mim.data import PreparedDataset, Splits, dataset_salt, split_hash
+from mim.data.augment import evaluation_transform, train_transform
+from mim.data.loader import evaluation_loader
+from mim.data.studies import ABSENT, Study, StudySplits, films_of, group_studies, split_studies
+from mim.data.study_loader import StudyDataset
+from mim.errors import MimError
+from mim.masking import SequenceMasker
+from mim.models import Encoder, build_encoder
+from mim.stages.classifier import DESCRIPTION, TaskDescription, first_encoder
+from mim.stages.common import NetworkInput, content_hash
+from mim.stages.downstream import Downstream, train_downstream
+from mim.stages.finetune import count_met, divide, inverse_frequencies, join_labels
+from mim.stages.masker import build_masker
+from mim.tasks import MaskedStudyClassifier
+from mim.training import Monitor, load_weights
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledStudies:
+    """Studies by split, and the films that they are of."""
+
+    films: PreparedDataset
+    splits: Splits
+    studies: StudySplits
+
+    def hash(self) -> str:
+        """Hash of who is in which split, and of which films each study is made, in which order and with which label."""
+        rows = self.films.rows
+        told = [
+            (study.study_id, study.label, ["" if film == ABSENT else rows[film].image_id for film in study.films])
+            for part in (self.studies.train, self.studies.val, self.studies.test)
+            for study in part
+        ]
+        return hashlib.sha256(json.dumps([split_hash(self.splits), sorted(told)]).encode()).hexdigest()
+
+
+def finetune_studies(config: FinetuneConfig) -> Path:
+    """Trains a classifier of studies as configured, or goes on where a run in the same folder stopped.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        MimError: bad settings, data or files, in one line.
+        Interrupted: the run was asked to stop and saved itself.
+    """
+    check_study_settings(config)
+    encoder, meets = first_encoder(config)
+    found = labelled_studies(config)
+    labels = [study.label for study in found.studies.train]
+    classes = found.studies.classes
+    description = TaskDescription(
+        encoder.spec, meets.mean, meets.std, classes, found.hash(), count_met(config, found.films, found.splits)
+    )
+    weights = inverse_frequencies(labels, len(classes)) if config.class_weights else None
+    size = encoder.image_size
+    work = Downstream(
+        task=build_study_classifier(config, encoder, meets, len(classes), weights),
+        description=description,
+        splits=found.splits,
+        said=count_studies(found.studies),
+        samples=make_study_dataset(config, found.films, found.studies.train, size, training=True),
+        fingerprint={
+            "films": content_hash(found.films, list(films_of(found.studies.train))),
+            "split": description.split_hash,
+        },
+        validation=StudyValidation(
+            make_study_dataset(config, found.films, found.studies.val, size, training=False),
+            config.training.batch_size,
+        ),
+        monitor=Monitor("val/auroc"),
+    )
+    return train_downstream(config, work)
+
+
+def check_study_settings(config: FinetuneConfig) -> None:
+    """Refuses what a study cannot have.
+
+    Raises:
+        MimError: in one line.
+    """
+    if config.masker.kind == "learned":
+        raise MimError(
+            "masker.kind=learned is trained on single films (task=classify); for task=study give masker.kind=threshold "
+            "or none: which films count is learnt by study.masker"
+        )
+    if config.masker.kind == "threshold" and config.masker.score in ("reconstruction_error", "attention"):
+        raise MimError(
+            f"masker.score={config.masker.score} asks a model about single films (task=classify); for task=study give "
+            "masker.score=intensity, gradient or variance"
+        )
+    if config.study.masker == "none" and config.study.keep is not None:
+        raise MimError("study.keep needs weights to go by: give study.masker=sequence, or leave study.keep out")
+    fresh = config.encoder is None or not (config.encoder.pretrained or config.encoder.weights)
+    if config.study.freeze_encoder and fresh and (config.init is None or not config.init_weights):
+        raise MimError("study.freeze_encoder=true would freeze fresh weights: give init=<run>, or encoder.weights")
+
+
+def labelled_studies(config: FinetuneConfig) -> LabelledStudies:
+    """Opens the films, joins their labels, groups them into studies and divides these by patient.
+
+    Raises:
+        MimError: a setting, file or column is missing, or studies or split cannot be used.
+    """
+    films, labelled = join_labels(config)
+    splits = divide(config, labelled)
+    salt = dataset_salt(films, Path(config.data.cache))
+    studies = group_studies(
+        films,
+        Path(config.data.path),
+        labelled,
+        salt,
+        label=config.data.study_label,
+        max_films=config.data.max_films,
+    )
+    return LabelledStudies(films, splits, split_studies(studies, splits, labelled.path))
+
+
+def build_study_classifier(
+    config: FinetuneConfig, encoder: Encoder, meets: NetworkInput, classes: int, class_weights: Tensor | None
+) -> MaskedStudyClassifier:
+    """Builds the classifier around an encoder."""
+    study = config.study
+    masker = None
+    if study.masker == "sequence":
+        masker = SequenceMasker(encoder.width, study.hidden, study.cell, study.bidirectional, study.layers, study.keep)
+    return MaskedStudyClassifier(
+        encoder,
+        masker=masker,
+        film_masker=build_masker(config.masker, encoder),
+        num_classes=classes,
+        class_weights=class_weights,
+        smoothing=config.smoothing,
+        freeze_encoder=study.freeze_encoder,
+        mean=meets.mean,
+        std=meets.std,
+    )
+
+
+def load_study_classifier(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedStudyClassifier:
+    """Builds the classifier of a finished run and loads its weights.
+
+    Raises:
+        MimError: the weights are missing, damaged or of another model.
+    """
+    meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
+    weights = load_weights(run / "model.safetensors")
+    encoder = build_encoder(description.encoder)
+    classes = len(description.classes)
+    task = build_study_classifier(config, encoder, meets, classes, weights.get("class_weights"))
+    try:
+        task.load_state_dict(weights)
+    except RuntimeError as error:
+        raise MimError(f"{run / 'model.safetensors'}: does not fit config.yaml and {DESCRIPTION} beside it") from error
+    return task.eval()
+
+
+def make_study_dataset(
+    config: FinetuneConfig,
+    films: PreparedDataset,
+    studies: Sequence[Study],
+    image_size: tuple[int, int],
+    *,
+    training: bool,
+) -> StudyDataset:
+    """Labelled studies; in training each film is cropped, flipped and changed in exposure at random."""
+    transform = train_transform(config.augment, image_size) if training else evaluation_transform(image_size)
+    return StudyDataset(films, studies, transform, config.seed, integers=training)
+
+
+def count_studies(studies: StudySplits) -> str:
+    """How many studies, films and patients each split has."""
+    parts = []
+    for name, own in (("training", studies.train), ("validation", studies.val), ("test", studies.test)):
+        counts = Counter(studies.classes[study.label] for study in own)
+        classes = ", ".join(f"{counts[label]} of class {label}" for label in studies.classes)
+        patients = len({study.patient_id for study in own})
+        films = sum(1 for _ in films_of(own))
+        parts.append(f"{name} {len(own)} studies with {films} films of {patients} patients ({classes})")
+    return "; ".join(parts)
+
+
+class StudyValidation:
+    """Measures the validation studies at the end of each epoch.
+
+    Args:
+        dataset: the validation studies.
+        batch_size: studies at a time.
+    """
+
+    def __init__(self, dataset: StudyDataset, batch_size: int) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+
+    def __call__(self, step: int, epoch: int, module: nn.Module) -> dict[str, float]:
+        """Gives AUROC (not a number where there is one class only), loss, and the share looked at."""
+        device = next(module.parameters()).device
+        scores, labels, losses, kept = [], [], [], []
+        for batch in evaluation_loader(self.dataset, batch_size=self.batch_size, workers=0):
+            out = module({name: batch[name].to(device) for name in ("image", "present", "label")})
+            scores.append(out["logits"].float().softmax(dim=1)[:, 1].cpu())
+            labels.append(batch["label"])
+            losses.append(float(out["loss"]) * len(batch["label"]))
+            kept.append(out["keep_rate"].float().cpu())
+        score, label = torch.cat(scores), torch.cat(labels)
+        auroc = float(binary_auroc(score, label)) if 0 < int(label.sum()) < len(label) else math.nan
+        return {"val/auroc": auroc, "val/loss": sum(losses) / len(label), "val/keep": float(torch.cat(kept).mean())}

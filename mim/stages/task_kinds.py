@@ -1,0 +1,90 @@
+"""What can be fine-tuned and measured: for each `task` of the settings a function that trains it and one that measures.
+
+Another kind of task is another entry, made of functions of a module of its own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from mim.config import EvaluateConfig, FinetuneConfig, LabelledDataConfig
+from mim.errors import MimError
+from mim.stages.evaluate import evaluate as evaluate_films
+from mim.stages.evaluate import open_finished
+from mim.stages.evaluate_study import evaluate_studies
+from mim.stages.finetune import finetune as finetune_films
+from mim.stages.study import finetune_studies
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """How one kind of task is trained and measured.
+
+    Attributes:
+        finetune: trains and gives the folder of the run.
+        evaluate: measures a run and gives the folder of the report.
+        blocks: top-level blocks of settings that only this kind reads.
+        data: keys of `data` that only this kind reads.
+    """
+
+    finetune: Callable[[FinetuneConfig], Path]
+    evaluate: Callable[[EvaluateConfig], Path]
+    blocks: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+
+
+TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
+    {
+        "classify": TaskKind(finetune_films, evaluate_films),
+        "study": TaskKind(finetune_studies, evaluate_studies, ("study",), ("study_label", "max_films")),
+    }
+)
+
+
+def finetune(config: FinetuneConfig) -> Path:
+    """Trains what `task` says.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        MimError: bad settings, data or files, in one line.
+        Interrupted: the run was asked to stop and saved itself.
+    """
+    check_settings(config)
+    return TASK_KINDS[config.task].finetune(config)
+
+
+def evaluate(config: EvaluateConfig) -> Path:
+    """Measures a run by what it was trained for.
+
+    Returns:
+        The folder of the report.
+
+    Raises:
+        MimError: the run is not finished, or its data changed, in one line.
+    """
+    _, finetuned, _ = open_finished(config)
+    return TASK_KINDS[finetuned.task].evaluate(config)
+
+
+def check_settings(config: FinetuneConfig) -> None:
+    """Refuses settings that the kind of task would not read.
+
+    Raises:
+        MimError: naming the first of them.
+    """
+    if config.data.clinical is not None:
+        raise MimError("data.clinical is read by python -m mim.stages.select_features, not here: leave it out")
+    for name, kind in TASK_KINDS.items():
+        if name == config.task:
+            continue
+        for block in kind.blocks:
+            given = getattr(config, block)
+            for key, field in type(given).model_fields.items():
+                if getattr(given, key) != field.default:
+                    raise MimError(f"{block}.{key} is read only with task={name}, and task is {config.task}")
+        for key in kind.data:
+            if getattr(config.data, key) != LabelledDataConfig.model_fields[key].default:
+                raise MimError(f"data.{key} is read only with task={name}, and task is {config.task}")
