@@ -1,7 +1,7 @@
 """Radiographs on disk to samples in memory.
 
-What needs torch (`mim.data.augment`, `mim.data.loader`) is imported from its own module, so that processes which only
-read films start without it.
+What needs torch (`mim.data.augment`, `mim.data.loader`, `mim.data.study_loader`) is imported from its own module, so
+that processes which only read films start without it.
 """
 
 from mim.data.cache import dataset_salt, open_or_prepare

@@ -153,7 +153,7 @@ def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, Tab
 
 
 def _check_agreement(path: Path, target: str, first: TableRow, second: TableRow) -> None:
-    for column in (target, "patient_id", "split", "site", "date"):
+    for column in (target, "patient_id", "study_id", "series_order", "split", "site", "date"):
         if first.cells.get(column) != second.cells.get(column):
             raise MimError(
                 f"{path}: rows {first.line} and {second.line} name the same film but differ under {column!r}: "

@@ -12,7 +12,8 @@ Mask = NDArray[np.bool_]
 Shares = tuple[float, float, float, float]
 
 _FINE = 4  # a pixel is looked at in so many places a side, where an outline is finer than pixels
-_FINEST = 16
+_FINEST = 32  # the same for a small lesion, which must not slip through
+_SMALL = 64  # pixels across
 _SHIFT = 4  # OpenCV takes corners in 16ths of a pixel
 _EDGE = 1e-6  # of a pixel: what rounding may add to a border
 
@@ -28,7 +29,7 @@ class Polygons:
     corners: tuple[NDArray[np.float64], ...]
 
     def draw_on(self, canvas: Mask) -> None:
-        """Set the pixels of (H, W) of which at least half lies inside; at least one of an outline within the film."""
+        """Set the pixels of (H, W) of which at least half lies inside; one at least, where it touches the film."""
         size = canvas.shape
         points = [corners * (size[1], size[0]) for corners in self.corners]
         everywhere = np.concatenate(points)
@@ -61,7 +62,10 @@ class RunLengths:
     part: Shares = (0.0, 0.0, 1.0, 1.0)
 
     def draw_on(self, canvas: Mask) -> None:
-        """Set the pixels of (H, W) of which at least half lies inside; at least one of an outline within the film."""
+        """Set the pixels of (H, W) of which at least half lies inside.
+
+        One at least, if the outline touches the film and the image is no more than 32 times as large as the canvas.
+        """
         inside = np.flatnonzero(np.diff(self.ends, prepend=0)[1::2]) * 2 + 1
         if not len(inside):
             return
@@ -209,7 +213,8 @@ class _Sampling:
         end = min(pixels, math.ceil((last - low * cells) / cells_a_pixel - _EDGE))
         if end <= begin:
             return None
-        factor = min(_FINEST, max(1, math.ceil(cells_a_pixel - _EDGE)))
+        finest = _FINEST if end - begin <= _SMALL else _FINE
+        factor = min(finest, max(1, math.ceil(cells_a_pixel - _EDGE)))
         middles = low * cells + (begin + (np.arange((end - begin) * factor) + 0.5) / factor) * cells_a_pixel
         return cls(slice(begin, end), factor, np.clip(np.floor(middles).astype(np.int64), 0, cells - 1))
 

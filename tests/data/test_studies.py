@@ -110,6 +110,11 @@ def test_an_order_that_is_no_number_is_refused(films: PreparedDataset) -> None:
         group(films, ("0.png", "A", "x", 1, 0), ("1.png", "A", "x", "two", 1))
 
 
+def test_a_film_in_two_studies_is_refused(films: PreparedDataset) -> None:
+    with pytest.raises(MimError, match="rows 2 and 3 name the same film but differ under 'study_id'"):
+        group(films, ("0.png", "A", "x", 1, 0), ("0.png", "A", "y", 1, 0), ("1.png", "B", "z", 1, 1))
+
+
 def splits_of(labelled: LabelledFilms, train: str, val: str, test: str) -> Splits:
     def chosen(patients: str) -> tuple[Any, ...]:
         return tuple(f for f in labelled.films if f.patient_id in {salted_hash(SALT, own) for own in patients})
