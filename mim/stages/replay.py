@@ -12,6 +12,7 @@ from mim.errors import MimError
 from mim.models import build_encoder
 from mim.stages.classifier import DESCRIPTION, TaskDescription, build_classifier
 from mim.stages.common import NetworkInput, start_logging, write_lines
+from mim.stages.masker import rebuilding_error
 from mim.stages.pretrain_model import build_task
 from mim.training import load_weights, make_fabric
 from mim.training.loop import tell_progress
@@ -39,8 +40,8 @@ def replay(run: Path, rank: int = 0, accelerator: str = "cpu") -> str:
         task.load_state_dict(load_weights(run / FOLDER / "model.safetensors"))
     except RuntimeError as error:
         raise MimError(f"{run / FOLDER / 'model.safetensors'}: does not fit config.yaml of the run") from error
-    tell_progress(task, (bad.step - 1) / bad.steps)
     task.train()
+    tell_progress(task, (bad.step - 1) / bad.steps)  # it may put parts that are frozen back into evaluation mode
     with fabric.autocast():
         origin = find_origin(task, [fabric.to_device(batch) for batch in batches], bad.seeds)
     if origin is None:
@@ -57,8 +58,10 @@ def _build(run: Path) -> nn.Module:
     meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
     weights = load_weights(run / FOLDER / "model.safetensors")
     config = load_config(FinetuneConfig, run / "config.yaml", [])
-    classes = len(description.classes)
-    return build_classifier(config, build_encoder(description.encoder), meets, classes, weights.get("class_weights"))
+    encoder, reads = build_encoder(description.encoder), description.masker_encoder
+    teacher = rebuilding_error(config, encoder)
+    classes, class_weights = len(description.classes), weights.get("class_weights")
+    return build_classifier(config, encoder, meets, classes, class_weights, reads, teacher)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
