@@ -31,7 +31,7 @@ COLUMNS = ("feature", "frequency", "chance", "weight", "frequency_l1", "missing"
 TITLES: Mapping[str, str] = {"masker": "feature masker", "all": "all features, L2", "l1": "L1"}
 SHOWN = 30
 EXCELLENT, POOR = 0.75, 0.4
-"""Stability above and below which Nogueira et al. speak of excellent and of poor agreement beyond chance (after Fleiss)."""
+"""Stability above and below which Nogueira et al. speak of excellent and of poor agreement beyond chance."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ def _doubts(stability: Stability, auroc: Interval, differences: Mapping[str, Int
     elif stability.value < EXCELLENT:
         word = "poor" if stability.value < POOR else "moderate"
         said.append(
-            f"The stability of the selection is {word} ({stability.value:.2f}): other patients would have given another "
-            "list."
+            f"The stability of the selection is {word} ({stability.value:.2f}): other patients would have given "
+            "another list."
         )
     for name, own in differences.items():
         if own.high is not None and own.high < 0:

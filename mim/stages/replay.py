@@ -10,9 +10,10 @@ from torch import nn
 from mim.config import FinetuneConfig, PretrainConfig, TrainingConfig, door, load_config
 from mim.errors import MimError
 from mim.models import build_encoder
-from mim.stages.classifier import DESCRIPTION, TaskDescription, build_classifier
+from mim.stages.classifier import DESCRIPTION, TaskDescription
 from mim.stages.common import NetworkInput, start_logging, write_lines
 from mim.stages.pretrain_model import build_task
+from mim.stages.task_kinds import TASK_KINDS
 from mim.training import load_weights, make_fabric
 from mim.training.loop import tell_progress
 from mim.training.nonfinite import FOLDER, find_origin, load_batches
@@ -58,7 +59,8 @@ def _build(run: Path) -> nn.Module:
     weights = load_weights(run / FOLDER / "model.safetensors")
     config = load_config(FinetuneConfig, run / "config.yaml", [])
     classes = len(description.classes)
-    return build_classifier(config, build_encoder(description.encoder), meets, classes, weights.get("class_weights"))
+    build = TASK_KINDS[config.task].build
+    return build(config, build_encoder(description.encoder), meets, classes, weights.get("class_weights"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from torch import Tensor, nn
+
 from mim.config import EvaluateConfig, FinetuneConfig, LabelledDataConfig
 from mim.errors import MimError
+from mim.models import Encoder
+from mim.stages.classifier import build_classifier
+from mim.stages.common import NetworkInput
 from mim.stages.evaluate import evaluate as evaluate_films
 from mim.stages.evaluate import open_finished
 from mim.stages.evaluate_study import evaluate_studies
 from mim.stages.finetune import finetune as finetune_films
-from mim.stages.study import finetune_studies
+from mim.stages.study import build_study_classifier, finetune_studies
 
 
 @dataclass(frozen=True)
@@ -24,20 +29,24 @@ class TaskKind:
     Attributes:
         finetune: trains and gives the folder of the run.
         evaluate: measures a run and gives the folder of the report.
+        build: builds the task around an encoder, for a number of classes, with their weights.
         blocks: top-level blocks of settings that only this kind reads.
         data: keys of `data` that only this kind reads.
     """
 
     finetune: Callable[[FinetuneConfig], Path]
     evaluate: Callable[[EvaluateConfig], Path]
+    build: Callable[[FinetuneConfig, Encoder, NetworkInput, int, Tensor | None], nn.Module]
     blocks: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
 
 
 TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
     {
-        "classify": TaskKind(finetune_films, evaluate_films),
-        "study": TaskKind(finetune_studies, evaluate_studies, ("study",), ("study_label", "max_films")),
+        "classify": TaskKind(finetune_films, evaluate_films, build_classifier),
+        "study": TaskKind(
+            finetune_studies, evaluate_studies, build_study_classifier, ("study",), ("study_label", "max_films")
+        ),
     }
 )
 
