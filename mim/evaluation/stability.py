@@ -25,8 +25,8 @@ def selection_stability(selected: npt.ArrayLike, confidence: float = 0.95) -> St
 
     With p_f the share of the M selections that hold feature f, s_f^2 = M / (M - 1) p_f (1 - p_f), and k the mean number
     of selected features among d: 1 - mean(s_f^2) / (k / d (1 - k / d)) (Definition 4). The interval is that of Theorem
-    7 and Corollary 8. It takes the selections for independent: where they were made on folds, whose training sets
-    overlap, it is too narrow.
+    7 and Corollary 8. Both take the selections for independent: of selections on folds, whose training sets overlap,
+    the value is too high and the interval too narrow.
 
     Args:
         selected: (M, d) of 0 and 1, a row a selection.

@@ -1,6 +1,7 @@
 """The classifier of a run: built from its settings, described in task.json, built again from that."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from mim.errors import MimError
 from mim.files import write_atomically
 from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights, read_exported
 from mim.stages.common import NetworkInput, configured_encoder, logger, resolve_input
-from mim.stages.masker import FrozenEncoder, build_masker, mask_training
+from mim.stages.masker import FrozenEncoder, build_masker, mask_training, rebuilding_error
 from mim.stages.score_source import source_of_run, start_source
 from mim.tasks import MaskedClassifier, RebuildingError
 from mim.training import load_weights
@@ -142,6 +143,23 @@ def build_classifier(
         mean=meets.mean,
         std=meets.std,
         rebuilding=rebuilding,
+    )
+
+
+def rebuild_classifier(
+    run: Path, config: FinetuneConfig, description: TaskDescription, weights: Mapping[str, Tensor]
+) -> MaskedClassifier:
+    """Builds the classifier of a run as it was trained, for weights that have yet to be loaded."""
+    encoder = build_encoder(description.encoder)
+    return build_classifier(
+        config,
+        encoder,
+        NetworkInput(description.encoder.image_size, description.mean, description.std),
+        len(description.classes),
+        weights.get("class_weights"),
+        description.masker_encoder,
+        rebuilding_error(config, encoder),
+        run,
     )
 
 

@@ -9,11 +9,10 @@ from torch import nn
 
 from mim.config import FinetuneConfig, PretrainConfig, TrainingConfig, door, load_config
 from mim.errors import MimError
-from mim.models import build_encoder
-from mim.stages.classifier import DESCRIPTION, TaskDescription, build_classifier
-from mim.stages.common import NetworkInput, start_logging, write_lines
-from mim.stages.masker import rebuilding_error
+from mim.stages.classifier import DESCRIPTION, TaskDescription
+from mim.stages.common import start_logging, write_lines
 from mim.stages.pretrain_model import build_task
+from mim.stages.task_kinds import TASK_KINDS
 from mim.training import load_weights, make_fabric
 from mim.training.loop import tell_progress
 from mim.training.nonfinite import FOLDER, find_origin, load_batches
@@ -55,13 +54,8 @@ def _build(run: Path) -> nn.Module:
         unloaded = ["encoder.pretrained=false", "encoder.weights=null"]
         return build_task(load_config(PretrainConfig, run / "config.yaml", unloaded))
     description = TaskDescription.load(run)
-    meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
-    weights = load_weights(run / FOLDER / "model.safetensors")
     config = load_config(FinetuneConfig, run / "config.yaml", [])
-    encoder, reads = build_encoder(description.encoder), description.masker_encoder
-    teacher = rebuilding_error(config, encoder)
-    classes, class_weights = len(description.classes), weights.get("class_weights")
-    return build_classifier(config, encoder, meets, classes, class_weights, reads, teacher)
+    return TASK_KINDS[config.task].rebuild(run, config, description, load_weights(run / FOLDER / "model.safetensors"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -123,7 +123,8 @@ def known_splits(run: str | None, labelled: LabelledFilms) -> tuple[set[str], se
     rows = load_splits(path)
     if not {row.patient_id for row in rows} & {film.patient_id for film in labelled.films}:
         raise MimError(f"{path}: knows none of these patients; give the data.path and data.cache of that run")
-    return ({row.patient_id for row in rows if row.split == name} for name in ("train", "test"))  # type: ignore[return-value]
+    learnt_from, test = ({row.patient_id for row in rows if row.split == name} for name in ("train", "test"))
+    return learnt_from, test
 
 
 def read_features(config: SelectFeaturesConfig, films: PreparedDataset, labelled: LabelledFilms) -> FeatureTable:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,17 +152,27 @@ def build_study_classifier(
     )
 
 
+def rebuild_study_classifier(
+    run: Path, config: FinetuneConfig, description: TaskDescription, weights: Mapping[str, Tensor]
+) -> MaskedStudyClassifier:
+    """Builds the classifier of a run as it was trained, for weights that have yet to be loaded."""
+    return build_study_classifier(
+        config,
+        build_encoder(description.encoder),
+        NetworkInput(description.encoder.image_size, description.mean, description.std),
+        len(description.classes),
+        weights.get("class_weights"),
+    )
+
+
 def load_study_classifier(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedStudyClassifier:
     """Builds the classifier of a finished run and loads its weights.
 
     Raises:
         MimError: the weights are missing, damaged or of another model.
     """
-    meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
     weights = load_weights(run / "model.safetensors")
-    encoder = build_encoder(description.encoder)
-    classes = len(description.classes)
-    task = build_study_classifier(config, encoder, meets, classes, weights.get("class_weights"))
+    task = rebuild_study_classifier(run, config, description, weights)
     try:
         task.load_state_dict(weights)
     except RuntimeError as error:

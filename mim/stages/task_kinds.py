@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from torch import Tensor, nn
+
 from mim.config import EvaluateConfig, FinetuneConfig, LabelledDataConfig
 from mim.errors import MimError
+from mim.stages.classifier import TaskDescription, rebuild_classifier
 from mim.stages.evaluate import evaluate as evaluate_films
 from mim.stages.evaluate import open_finished
 from mim.stages.evaluate_study import evaluate_studies
 from mim.stages.finetune import finetune as finetune_films
-from mim.stages.study import finetune_studies
+from mim.stages.study import finetune_studies, rebuild_study_classifier
 
 
 @dataclass(frozen=True)
@@ -24,20 +27,24 @@ class TaskKind:
     Attributes:
         finetune: trains and gives the folder of the run.
         evaluate: measures a run and gives the folder of the report.
+        rebuild: builds the task of a run as it was trained, for weights that are given but not yet loaded.
         blocks: top-level blocks of settings that only this kind reads.
         data: keys of `data` that only this kind reads.
     """
 
     finetune: Callable[[FinetuneConfig], Path]
     evaluate: Callable[[EvaluateConfig], Path]
+    rebuild: Callable[[Path, FinetuneConfig, TaskDescription, Mapping[str, Tensor]], nn.Module]
     blocks: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
 
 
 TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
     {
-        "classify": TaskKind(finetune_films, evaluate_films),
-        "study": TaskKind(finetune_studies, evaluate_studies, ("study",), ("study_label", "max_films")),
+        "classify": TaskKind(finetune_films, evaluate_films, rebuild_classifier),
+        "study": TaskKind(
+            finetune_studies, evaluate_studies, rebuild_study_classifier, ("study",), ("study_label", "max_films")
+        ),
     }
 )
 

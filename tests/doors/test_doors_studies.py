@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from door_calls import BRIEF, NETWORK, call, losses, read_metrics, succeed
 
+from mim.stages.replay import replay
+
 STUDIES = (*BRIEF, *NETWORK, "task=study", "masker.kind=none", "study.hidden=8")
 
 
@@ -64,6 +66,8 @@ def test_the_evaluation_says_how_much_each_film_counted(studies: tuple[str, ...]
         assert all(0 < float(row["weight"]) < 1 and row["present"] == "1" and row["image_id"] for row in own)
         assert {row["patient_id"] for row in own} == {study["patient_id"]}
     assert "read study" in (evaluated / "report.html").read_text()
+    written = "".join(path.read_text() for path in evaluated.iterdir())
+    assert not [patient for patient in patients if patient in written]  # hashes alone
 
 
 def test_films_that_are_gone_are_absent_and_weigh_nothing(studies: tuple[str, ...], tmp_path: Path) -> None:
@@ -95,6 +99,19 @@ def test_a_threshold_in_front_of_each_film_and_a_frozen_pretrained_encoder(
     assert sum(float(row["weight"]) > 0 for row in weights) == len(studies)
     kept = [float(row["keep_rate"]) for row in rows(run / "predictions.csv")]
     assert max(kept) < 0.7
+
+
+def test_a_run_that_is_done_is_not_done_again_and_a_broken_step_can_be_replayed(
+    trained: Path, studies: tuple[str, ...], tmp_path: Path
+) -> None:
+    before = (trained / "metrics.jsonl").read_bytes()
+    again = succeed("finetune", *STUDIES, *studies, "training.max_steps=4", "training.epochs=2", f"output={trained}")
+    assert "is finished" in again.err
+    assert (trained / "metrics.jsonl").read_bytes() == before
+    broken = tmp_path / "broken"
+    said = call("finetune", *STUDIES, *studies, "optimizer.lr=1e30", "training.max_skipped=0", f"output={broken}")
+    assert "mim.stages.replay" in said.error()
+    assert "first not finite in" in replay(broken)
 
 
 def test_changed_studies_are_noticed(studies: tuple[str, ...], tmp_path: Path) -> None:

@@ -142,6 +142,20 @@ def test_which_film_matters_can_be_learnt():
     assert (out["weight"].argmax(1) == place)[positive].float().mean() > 0.8
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18"])
+def test_bfloat16_where_it_is_safe_gives_about_the_same(name):
+    encoder = small(name, (64, 96))
+    task = classifier(encoder, film_masker=ThresholdMasker("quantile:0.5", patch_size=encoder.patch_size))
+    batch = studies(encoder, THREE)
+    expected = task(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = task(batch)
+    out["loss"].backward()
+    torch.testing.assert_close(out["logits"].float(), expected["logits"], rtol=0.1, atol=0.05)
+    torch.testing.assert_close(out["weight"].float(), expected["weight"], rtol=0.1, atol=0.02)
+    assert all(parameter.grad.isfinite().all() for parameter in task.masker.parameters())
+
+
 def test_the_share_looked_at_counts_films_and_cells():
     encoder = small()
     task = classifier(encoder, film_masker=ThresholdMasker("quantile:0.5", patch_size=8))
