@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WEIGHT_FLOOR = 1e-6  # of a sum of weights that is divided by, and of a closed gate whose gradient must stay finite
+WEIGHT_FLOOR = 1e-6  # of a sum of weights that is divided by
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mim.models.building import EncoderRequest, UnknownStructureError
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
-from mim.models.features import WEIGHT_FLOOR, Features, at_resolution, places, scatter_tokens, weighted_mean
+from mim.models.features import Features, at_resolution, places, scatter_tokens, weighted_mean
 from mim.models.tokens import all_places, gate_bias, padding_bias
 
 
@@ -107,7 +107,7 @@ class HieraEncoder(Encoder):
         backbone, maps = self.backbone, []
         bias = None
         if weight is not None:
-            bias = gate_bias(weight, WEIGHT_FLOOR) if index is None else padding_bias(index, spare_first=True)
+            bias = gate_bias(weight) if index is None else padding_bias(index, spare_first=True)
         for depth, block in enumerate(backbone.blocks):
             weighs = bias is not None and not block.attn.use_mask_unit_attn  # within a unit all weigh the same
             tokens = (_with_bias(block, bias) if weighs else block)(tokens)

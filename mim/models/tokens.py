@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+GATE_FLOOR = 1e-9  # a millionth, summed over all hidden cells and blocks, could still be told from dropping
+
 
 def new_mask_token(width: int) -> nn.Parameter:
     """A mask token to start from, (width,): noise like that of timm's other tokens."""
@@ -32,12 +34,12 @@ def all_places(grid: tuple[int, int], batch: int, device: torch.device) -> Tenso
     return torch.arange(grid[0] * grid[1], device=device).expand(batch, -1)
 
 
-def gate_bias(weight: Tensor, floor: float) -> Tensor:
+def gate_bias(weight: Tensor) -> Tensor:
     """What is added to the logits of attention to a cell so that its weight there is multiplied by a gate, (B, N).
 
-    A closed gate keeps `floor`, so that its gradient is finite.
+    A closed gate keeps `GATE_FLOOR`, so that its gradient is finite.
     """
-    return torch.log(weight.float() * (1 - floor) + floor)
+    return torch.log(weight.float() * (1 - GATE_FLOOR) + GATE_FLOOR)
 
 
 def padding_bias(index: Tensor, *, spare_first: bool = True) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mim.models.building import EncoderRequest, UnknownStructureError
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
-from mim.models.features import WEIGHT_FLOOR, Features, places, scatter_tokens, take_cells, weighted_mean
+from mim.models.features import Features, places, scatter_tokens, take_cells, weighted_mean
 from mim.models.positions import sine_cosine_positions
 from mim.models.tokens import all_places, gate_bias, new_mask_token, padding_bias, put_mask_token
 
@@ -191,7 +191,7 @@ class TokenDropEncoder(VitEncoder):
                 index = None  # then it is the plain network, to the last bit
         elif visible is not None:
             weight = visible.flatten(1)
-            bias = gate_bias(weight, WEIGHT_FLOOR)
+            bias = gate_bias(weight)
         if index is not None and not even:
             weight = (index >= 0).float()
             bias = padding_bias(index, spare_first=prefix == 0)

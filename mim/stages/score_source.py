@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from mim.config import FinetuneConfig, MaskerConfig, PretrainConfig, dump_config, load_config
+from mim.config import FinetuneConfig, MaskerConfig, PretrainConfig, UnlabelledDataConfig, dump_config, load_config
 from mim.errors import MimError
 from mim.files import write_atomically
 from mim.masking.threshold import ScoreSource
@@ -67,7 +67,8 @@ def save_source(config: FinetuneConfig, folder: Path) -> None:
     """Writes how the pretrained model was built beside the fine-tuning, which needs the other run no more."""
     if _needs_model(config.masker) and config.masker.score == "reconstruction_error":
         settings = _read(Path(str(config.init)) / "config.yaml")
-        write_atomically(folder / SETTINGS, dump_config(settings))
+        kept = settings.model_copy(update={"data": UnlabelledDataConfig(), "output": None})  # the model is all of it
+        write_atomically(folder / SETTINGS, dump_config(kept))
 
 
 def _needs_model(masker: MaskerConfig) -> bool:
