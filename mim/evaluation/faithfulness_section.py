@@ -136,7 +136,7 @@ def _tables(measured: Faithfulness, intervals: Intervals) -> Iterator[Table]:
                 for name in WAYS
                 if name in compared.curves
             ),
-            "The oracle knows where the lesions are: no mask can know better. It is a bound, not a rival.",
+            "The oracle knows where the lesions are, as no masker can: a yardstick, not a rival.",
         )
     if measured.leakage is not None:
         yield _leakage_table(measured.leakage, intervals)
