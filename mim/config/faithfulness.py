@@ -12,7 +12,8 @@ class FaithfulnessConfig(Config):
 
     enabled: bool = Field(True, description="false = leave this block out")
     keep_rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (0.05, 0.1, 0.25, 0.5, 0.75, 1.0), min_length=1, description="shares of cells at which the AUC is measured"
+        (0.05, 0.1, 0.25, 0.5, 0.75, 1.0),
+        description="shares of cells at which the AUC is measured; [] = only at the share of the run's own mask",
     )
     random_masks: int = Field(3, ge=1, description="random masks a film at each share; their AUC is averaged")
     resamples: int = Field(1000, ge=100, description="resamples of patients for the intervals of this block")

@@ -127,16 +127,17 @@ def _tables(measured: Faithfulness, intervals: Intervals) -> Iterator[Table]:
             "An interval that holds 0 is no evidence that the mask is better.",
         )
     rates = sorted({rate for points in compared.curves.values() for rate in points})
-    yield Table(
-        f"AUC against the share of cells that is seen ({intervals.level})",
-        ("Cells chosen by", *(percent(rate) for rate in rates)),
-        tuple(
-            (WAYS[name].capitalize(), *(briefly(compared.curves[name][rate]) for rate in rates))
-            for name in WAYS
-            if name in compared.curves
-        ),
-        "The oracle knows where the lesions are: no mask can know better. It is a bound, not a rival.",
-    )
+    if rates:
+        yield Table(
+            f"AUC against the share of cells that is seen ({intervals.level})",
+            ("Cells chosen by", *(percent(rate) for rate in rates)),
+            tuple(
+                (WAYS[name].capitalize(), *(briefly(compared.curves[name][rate]) for rate in rates))
+                for name in WAYS
+                if name in compared.curves
+            ),
+            "The oracle knows where the lesions are, as no masker can: a yardstick, not a rival.",
+        )
     if measured.leakage is not None:
         yield _leakage_table(measured.leakage, intervals)
 

@@ -95,6 +95,14 @@ def test_fewer_films_are_whole_patients(runs: Path, tmp_path: Path) -> None:
     assert figures["films"] >= figures["patients"]
 
 
+def test_without_keep_rates_the_own_share_remains(runs: Path, tmp_path: Path) -> None:
+    succeed("evaluate", runs / "otsu", "bootstrap=100", "faithfulness.keep_rates=[]", f"output={tmp_path}")
+    figures = block(tmp_path)
+    assert set(map(len, figures["curves"].values())) == {0}
+    assert figures["at_own_share"]["random"]["value"] is not None
+    assert "AUC against the share" not in (tmp_path / "report.html").read_text()
+
+
 def test_the_block_can_be_left_out(runs: Path, tmp_path: Path) -> None:
     succeed("evaluate", runs / "none", "bootstrap=100", "faithfulness.enabled=false", f"output={tmp_path}")
     assert "faithfulness" not in json.loads((tmp_path / "metrics.json").read_text())["blocks"]
