@@ -1,13 +1,14 @@
 """Settings of the three doors: strict schema, YAML with dotted overrides, help, and errors of one line."""
 
+from mim.config.base import Config
 from mim.config.doors import DoorArguments, door, parse_door_arguments
+from mim.config.explanations import ExplanationsConfig, MissingnessConfig
 from mim.config.fields import Block, Setting, list_blocks, list_settings
 from mim.config.help import help_text
 from mim.config.loading import dump_config, load_config
 from mim.config.schema import (
     SCHEMA_VERSION,
     AugmentConfig,
-    Config,
     DataConfig,
     DecoderConfig,
     EncoderConfig,
@@ -37,11 +38,13 @@ __all__ = [
     "DoorArguments",
     "EncoderConfig",
     "EvaluateConfig",
+    "ExplanationsConfig",
     "FinetuneConfig",
     "InputConfig",
     "LabelledDataConfig",
     "MaskerConfig",
     "MaskingConfig",
+    "MissingnessConfig",
     "OptimizerConfig",
     "PretrainConfig",
     "ProbeConfig",

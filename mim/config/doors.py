@@ -7,10 +7,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
+from mim.config.base import Config
 from mim.config.help import help_text, wrap
 from mim.config.keys import Keys
 from mim.config.loading import YAML_SUFFIXES, dump_config, load_config
-from mim.config.schema import Config, FinetuneConfig, RunConfig
+from mim.config.schema import FinetuneConfig, RunConfig
 from mim.errors import Interrupted, MimError
 
 EXIT_BAD_INPUT = 2

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from mim.config.schema import Config
+from mim.config.base import Config
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 _SCALARS = {str: "text", bool: "true or false", int: "integer", float: "number"}
@@ -172,7 +172,8 @@ def _tuple_words(items: tuple[Any, ...]) -> tuple[str, str]:
     if len(kinds) > 1:
         return "list of " + ", ".join(kinds), each
     if Ellipsis in items:
-        return f"list of {kinds[0]}s", each
+        chosen = kinds[0].startswith("one of ")
+        return f"list, each {kinds[0]}" if chosen else f"list of {kinds[0]}s", each
     count = _NUMBERS[len(items)] if len(items) < len(_NUMBERS) else str(len(items))
     return f"{count} {kinds[0]}" + ("" if len(items) == 1 else "s"), each
 

@@ -3,8 +3,8 @@
 import shutil
 import textwrap
 
+from mim.config.base import Config
 from mim.config.fields import Block, Setting, list_blocks
-from mim.config.schema import Config
 from mim.config.yaml_text import write_yaml
 
 _NARROWEST, _WIDEST = 72, 120

@@ -2,8 +2,8 @@
 
 from difflib import SequenceMatcher
 
+from mim.config.base import Config
 from mim.config.fields import Block, Setting, list_blocks
-from mim.config.schema import Config
 
 _NEAR = 0.6
 

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from mim.config.base import Config
 from mim.config.draft import Draft, show, show_key
 from mim.config.fields import Setting
-from mim.config.schema import Config
 from mim.config.yaml_text import YamlError, parse_yaml, write_yaml
 from mim.errors import MimError
 

@@ -2,22 +2,16 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from mim.config.base import Config, Fraction, Share, Size
+from mim.config.explanations import ExplanationsConfig, MissingnessConfig
 
 SCHEMA_VERSION: Final = 1
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(gt=0, lt=1)]
 MaskPattern = Literal[
     "random", "block", "grid", "inverse_block", "multi_block", "foreground", "texture", "hard", "attention"
 ]
-Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-
-
-class Config(BaseModel):
-    """A strict block of settings: an unknown key is an error, no value is coerced."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, validate_default=True)
 
 
 class DataConfig(Config):
@@ -396,4 +390,6 @@ class EvaluateConfig(Config):
     worst: int = Field(6, ge=0, description="worst errors of each kind to draw")
     batch_size: int = Field(64, ge=1, description="films at a time")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
-    seed: int = Field(0, ge=0, description="seed of the bootstrap")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap, and of all else that is drawn")
+    missingness: MissingnessConfig = MissingnessConfig()
+    explanations: ExplanationsConfig = ExplanationsConfig()

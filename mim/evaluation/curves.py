@@ -175,15 +175,31 @@ def _square(axes: Axes, across: str, up: str) -> None:
 def _svg(
     name: str, draw: Callable[[Axes], None], label: str, size: tuple[float, float] = (4.6, 4.9), below: float = -0.16
 ) -> str:
-    """Draw on fresh axes in mim's own style, whatever the user's, and make it fit to stand in a page."""
+    """Draw on fresh axes and put a legend below."""
+
+    def fill(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=3 if size[0] > 5 else 2)
+
+    return page_drawing(name, fill, label, size)
+
+
+def page_drawing(name: str, fill: Callable[[Figure], None], label: str, size: tuple[float, float]) -> str:
+    """Draw in mim's own style, whatever the user's, and make the drawing fit to stand in a page.
+
+    Args:
+        name: Part of the ids in the drawing; another one for each drawing of a page.
+        fill: Draws on an empty figure, in the stand-in colours.
+        label: What a screen reader says in the drawing's place.
+        size: Width and height in inches.
+    """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=3 if size[0] > 5 else 2)
+        fill(figure)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return _for_page(file.getvalue(), name, label)
