@@ -127,10 +127,16 @@ class EncoderConfig(Config):
     """The backbone and how cells are hidden from it."""
 
     name: str = Field("vit_tiny_patch16_224", description="a timm model name")
-    hidden: Literal["drop", "token", "sparse", "layer"] | None = Field(
+    hidden: Literal["drop", "token", "sparse", "layer", "fill"] | None = Field(
         None,
         description="how cells are hidden: drop (ViT, Hiera) leaves them out, token (ViT, Swin) puts a mask token in "
-        "their place, sparse and layer are for CNNs; null = what the backbone can do, drop or sparse where it can",
+        "their place, sparse and layer are for CNNs, fill replaces their pixels before any network, as a baseline; "
+        "null = what the backbone can do, drop or sparse where it can",
+    )
+    fill: Literal["grey", "black", "mean", "blur"] | None = Field(
+        None,
+        description="hidden=fill: what hidden pixels are replaced by: grey = the mean of the normalisation; "
+        "mean, blur = of the film's visible pixels; null = grey",
     )
     patch_size: int | None = Field(
         None, ge=1, description="side of a cell in pixels; null = the backbone's own, 32 for Swin and CNNs"

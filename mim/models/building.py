@@ -10,6 +10,10 @@ from mim.errors import MimError
 from mim.models.encoder import EncoderSpec
 
 
+class UnknownStructureError(ValueError):
+    """A network of a known family is put together in a way in which its tokens cannot be followed."""
+
+
 @dataclass(frozen=True)
 class EncoderRequest:
     """An encoder that is asked for; `create_encoder` says what the fields mean.
@@ -22,6 +26,7 @@ class EncoderRequest:
         patch_size: side of a cell in pixels, None = what the family says.
         pretrained: whether timm's published weights are loaded.
         timm_args: further arguments of timm.create_model.
+        fill: what hidden pixels are replaced by, where they are; see `create_encoder`.
     """
 
     name: str
@@ -31,6 +36,7 @@ class EncoderRequest:
     patch_size: int | None
     pretrained: bool
     timm_args: dict[str, Any] = field(default_factory=dict)
+    fill: str | None = None
 
     def backbone(self, **args: Any) -> nn.Module:
         """Asks timm for the model. What its arguments may be, and how it fails on others, is timm's affair.
@@ -53,7 +59,13 @@ class EncoderRequest:
 
     def spec(self, patch_size: int) -> EncoderSpec:
         """What the encoder is built from again, once the side of a cell is known."""
-        return EncoderSpec(self.name, self.image_size, self.in_chans, self.hidden, patch_size, dict(self.timm_args))
+        return EncoderSpec(
+            self.name, self.image_size, self.in_chans, self.hidden, patch_size, dict(self.timm_args), self.fill
+        )
+
+    def published(self) -> Any:
+        """What timm knows of the published weights of this name, None where it has none."""
+        return timm.get_pretrained_cfg(self.name)
 
     def is_of(self, kind: type[nn.Module]) -> bool:
         """Whether timm defines the model beside a class of its own."""

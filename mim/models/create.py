@@ -11,6 +11,8 @@ from mim.errors import MimError
 from mim.models.building import EncoderRequest
 from mim.models.conv import build_sparse
 from mim.models.encoder import Encoder
+from mim.models.filled import build_filled
+from mim.models.fills import FILLS
 from mim.models.hiera import build_hiera
 from mim.models.layer_encoder import build_layer
 from mim.models.swin import build_swin
@@ -56,19 +58,24 @@ def create_encoder(
     hidden: str | None = None,
     patch_size: int | None = None,
     pretrained: bool = False,
+    fill: str | None = None,
     **timm_args: Any,
 ) -> Encoder:
     """Builds a timm backbone that looks only at visible cells.
 
     Args:
-        name: timm model name of one of `FAMILIES`.
+        name: timm model name, of one of `FAMILIES` unless hidden pixels are filled.
         image_size: height and width in pixels.
         in_chans: channels; pretrained RGB stems are adapted by timm.
         hidden: how cells are hidden: `drop` (ViT, Hiera), `token` (ViT, Swin), `sparse` or `layer` (ResNet, ConvNeXt,
-            EfficientNet); None = the first of these that the family can do.
+            EfficientNet); None = the first of these that the family can do. `fill`, the baseline: hidden pixels are
+            replaced and the plain network is run, which may be any of timm's that gives feature maps.
         patch_size: side of one cell of `visible` in pixels. ViTs bring their own (another value asks timm for that
             patch size), a cell of Hiera is a mask unit; Swin and CNNs default to 32, the stride of the last stage.
         pretrained: load timm's published weights.
+        fill: what hidden pixels are replaced by where `hidden` is `fill`: `grey` (the default), the mean of the
+            normalisation; `black`; `mean`, that of the visible pixels of each image; `blur`, a blur of the visible
+            pixels. Nothing of a hidden pixel is in any of them.
         **timm_args: passed to timm.create_model. `num_classes` defaults to 0. ViTs pool by the mean of their patch
             tokens after the final norm unless `global_pool` says `token`.
 
@@ -79,6 +86,14 @@ def create_encoder(
         raise MimError(f"timm has no model {name!r}{_nearest(name)}")
     height, width = int(image_size[0]), int(image_size[1])
     try:
+        if hidden == "fill":
+            chosen = _fill(fill)
+            request = EncoderRequest(name, (height, width), in_chans, hidden, patch_size, pretrained, timm_args, chosen)
+            return build_filled(request)
+        if fill is not None:
+            raise ValueError(
+                f"fill={fill} says what hidden pixels are replaced by; that is done where hidden is 'fill'"
+            )
         family = _family(name)
         mode = hidden or next(iter(family.builders))
         if mode not in family.builders:
@@ -96,8 +111,16 @@ def _family(name: str) -> Family:
         for known, family in FAMILIES.items():
             modules.setdefault(_ways(family), []).append(known)
         families = "; ".join(f"{ways} ({', '.join(names)})" for ways, names in modules.items())
-        raise ValueError(f"cells cannot be hidden in it; {families}")
+        raise ValueError(f"cells cannot be hidden in it; {families}; any network can be shown a fill (hidden='fill')")
     return FAMILIES[module]
+
+
+def _fill(fill: str | None) -> str:
+    if fill is None:
+        return FILLS[0]
+    if fill not in FILLS:
+        raise ValueError(f"fill must be {', '.join(FILLS[:-1])} or {FILLS[-1]}, not {fill!r}")
+    return fill
 
 
 def _ways(family: Family) -> str:

@@ -21,6 +21,7 @@ class EncoderSpec:
         hidden: how cells are hidden.
         patch_size: side of one cell in pixels.
         timm_args: further arguments of timm.create_model.
+        fill: what hidden pixels are replaced by where `hidden` is `fill`, else None.
     """
 
     name: str
@@ -29,6 +30,7 @@ class EncoderSpec:
     hidden: str
     patch_size: int
     timm_args: dict[str, Any] = field(default_factory=dict)
+    fill: str | None = None
 
 
 class Encoder(nn.Module, ABC):
@@ -41,6 +43,7 @@ class Encoder(nn.Module, ABC):
         map_channels: channels of `Features.maps`, finest first.
         overwrites_hidden: whether hidden pixels are set to zero before `encode`. An encoder that never reads them saves
             the copy of the image.
+        black: what normalising makes of a black pixel; 0 until `set_normalisation` is told.
     """
 
     backbone: Any  # an nn.Module; timm is not typed
@@ -52,6 +55,16 @@ class Encoder(nn.Module, ABC):
         self.spec = spec
         self.width = width
         self.map_channels = map_channels
+        self.black = 0.0
+
+    def set_normalisation(self, mean: float, std: float) -> None:
+        """Tells how the images are normalised that it will meet; only a black fill depends on it.
+
+        Args:
+            mean: subtracted from pixels in [0, 1].
+            std: what the difference is divided by.
+        """
+        self.black = (0.0 - mean) / std
 
     @property
     def patch_size(self) -> int:
@@ -88,7 +101,7 @@ class Encoder(nn.Module, ABC):
         """
         self._check(image, visible)
         if self.overwrites_hidden and visible is not None and visible.dtype == torch.bool:
-            hidden_pixels = ~self._upsample(visible, (image.shape[-2], image.shape[-1]))
+            hidden_pixels = ~self.upsample(visible, (image.shape[-2], image.shape[-1]))
             image = image.masked_fill(hidden_pixels, 0)  # 0 * NaN is NaN: only overwriting keeps it out
         return self.encode(image, visible, count)
 
@@ -97,8 +110,8 @@ class Encoder(nn.Module, ABC):
         """Does the work of `forward` on checked input, whose hidden pixels are zero if `overwrites_hidden`."""
 
     @staticmethod
-    def _upsample(visible: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, gh, gw) -> (B, 1, H, W), every cell repeated over its pixels."""
+    def upsample(visible: Tensor, size: tuple[int, int]) -> Tensor:
+        """Repeats every cell over its pixels: (B, gh, gw) -> (B, 1, H, W)."""
         rows, columns = size[0] // visible.shape[1], size[1] // visible.shape[2]
         return visible[:, None].repeat_interleave(rows, dim=2).repeat_interleave(columns, dim=3)
 

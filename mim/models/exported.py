@@ -106,6 +106,7 @@ def read_exported(folder: Path) -> ExportedEncoder:
             hidden=described["hidden"],
             patch_size=int(described["patch_size"]),
             timm_args=dict(described["timm_args"]),
+            fill=described.get("fill"),
         )
         return ExportedEncoder(spec, float(described["mean"]), float(described["std"]))
     except (KeyError, TypeError, ValueError) as error:
@@ -115,7 +116,7 @@ def read_exported(folder: Path) -> ExportedEncoder:
 def build_encoder(spec: EncoderSpec, pretrained: bool = False) -> Encoder:
     """Builds the encoder that a spec describes."""
     return create_encoder(
-        spec.name, spec.image_size, spec.in_chans, spec.hidden, spec.patch_size, pretrained, **spec.timm_args
+        spec.name, spec.image_size, spec.in_chans, spec.hidden, spec.patch_size, pretrained, spec.fill, **spec.timm_args
     )
 
 

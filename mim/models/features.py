@@ -15,12 +15,13 @@ class Features:
     """An encoder's answer, the same for every family of network.
 
     Attributes:
-        pooled: (B, D) mean over what is visible, after the backbone's final norm.
+        pooled: (B, D) mean over what is visible, after the backbone's final norm. Where hidden pixels are filled: what
+            the plain network pools, which is not told of the mask.
         maps: feature maps, finest first, (B, C_i, H / s_i, W / s_i); hidden cells are zero.
         tokens: (B, N, D) what a token encoder kept, without class or register tokens; None for CNNs. Where hidden cells
             are dropped and images keep different numbers, the shorter ones are padded with zeros at the end. Where a
-            mask token stands for hidden cells, all cells are here, and the hidden ones hold what the network makes of
-            them.
+            mask token or a fill stands for hidden cells, all cells are here, and the hidden ones hold what the network
+            makes of them.
         index: (B, N) place of each token on the row-major patch grid, -1 for padding; None for CNNs.
         even: whether every image kept exactly N tokens, so that there is no padding. What is said here need not be
             found out from `index`, for which a GPU would have to be waited for.
@@ -40,13 +41,15 @@ def at_resolution(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
     Args:
         mask: (B, gh, gw) float.
-        size: (h, w), a multiple or a divisor of the grid.
+        size: (h, w).
 
     Returns:
         (B, 1, h, w); a position that covers several cells is as visible as the most visible of them.
     """
     rows, columns = mask.shape[-2:]
     cells = mask[:, None]
+    if any(max(pair) % min(pair) for pair in zip(size, (rows, columns), strict=True)):
+        return F.adaptive_max_pool2d(cells, size)
     if size[0] >= rows:
         return cells.repeat_interleave(size[0] // rows, 2).repeat_interleave(size[1] // columns, 3)
     return F.max_pool2d(cells, (rows // size[0], columns // size[1]))

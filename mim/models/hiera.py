@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from timm.models.hiera import Hiera, undo_windowing
 from torch import Tensor, nn
 
-from mim.models.building import EncoderRequest
+from mim.models.building import EncoderRequest, UnknownStructureError
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
 from mim.models.features import WEIGHT_FLOOR, Features, at_resolution, places, scatter_tokens, weighted_mean
 from mim.models.tokens import all_places, gate_bias, padding_bias
@@ -20,24 +20,39 @@ def build_hiera(request: EncoderRequest) -> "HieraEncoder":
     Raises:
         ValueError: the size does not fit, or the arguments ask for what hiding cannot follow.
     """
+    backbone, cell = build_hiera_backbone(request)
+    return HieraEncoder(backbone, request.spec(cell))
+
+
+def build_hiera_backbone(request: EncoderRequest) -> tuple[Any, int]:
+    """Asks timm for a Hiera of fixed size.
+
+    Returns:
+        The backbone and the side of a mask unit in pixels.
+
+    Raises:
+        ValueError: as `build_hiera`.
+    """
     pool = request.timm_args.get("global_pool", "avg")
     if pool != "avg":
         raise ValueError(f"global_pool must be 'avg', not {pool!r}")
     backbone: Any = request.backbone(img_size=request.image_size)
     if not isinstance(backbone, Hiera):
-        raise ValueError(f"cells cannot be hidden in a {type(backbone).__name__} by dropping mask units")
+        raise UnknownStructureError(f"cells cannot be hidden in a {type(backbone).__name__} by dropping mask units")
     if backbone.patch_drop_rate > 0:
         raise ValueError("patch_drop_rate drops cells behind the mask's back; masking.ratio is the way to hide more")
     unit = [stride * size for stride, size in zip(backbone.patch_stride, backbone.mask_unit_size, strict=True)]
     if len(set(unit)) != 1:
-        raise ValueError(f"mask units must be square, not {unit[0]}x{unit[1]}")
+        raise UnknownStructureError(f"mask units must be square, not {unit[0]}x{unit[1]}")
     if request.patch_size not in (None, unit[0]):
         raise ValueError(f"its cells are mask units of {unit[0]} pixels; patch_size cannot be {request.patch_size}")
     pooled = [stride**backbone.q_pool for stride in backbone.q_stride]
     if pooled != list(backbone.mask_unit_size):
-        raise ValueError("its mask units must become one token each; leave q_pool, q_stride and mask_unit_size alone")
+        raise UnknownStructureError(
+            "its mask units must become one token each; leave q_pool, q_stride and mask_unit_size alone"
+        )
     check_divisible(request.image_size, unit[0])
-    return HieraEncoder(backbone, request.spec(unit[0]))
+    return backbone, unit[0]
 
 
 class HieraEncoder(Encoder):
@@ -67,7 +82,7 @@ class HieraEncoder(Encoder):
         elif visible is not None:
             weight = visible.flatten(1)
             # as dropping has it where the gate is 0 or 1; what is hidden keeps its content, for the gate's gradient
-            shown = self._embed(image * self._upsample(visible, self.image_size))
+            shown = self._embed(image * self.upsample(visible, self.image_size))
             cells = torch.lerp(cells, shown, weight[:, None, :, None].to(cells.dtype))
         tokens, maps = self._blocks(cells.flatten(1, 2), index, weight, None if index is not None else visible)
         pooled = tokens if weight is None else weighted_mean(tokens, weight.to(tokens.dtype))[:, None]

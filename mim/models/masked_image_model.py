@@ -51,6 +51,7 @@ class MaskedImageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        encoder.set_normalisation(mean, std)
         targets = targets or [(PixelTarget(encoder, normalize_pixels), 1.0)]
         self.targets = nn.ModuleList([target for target, _ in targets])
         self.weights = {target.name: weight for target, weight in targets}

@@ -6,7 +6,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from torch import Tensor
 
-from mim.models.building import EncoderRequest
+from mim.models.building import EncoderRequest, UnknownStructureError
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
 from mim.models.features import Features, at_resolution, weighted_mean
 from mim.models.tokens import all_places, new_mask_token, put_mask_token
@@ -18,6 +18,19 @@ def build_swin(request: EncoderRequest) -> "SwinEncoder":
     Raises:
         ValueError: the size does not fit, or the arguments ask for what hiding cannot follow.
     """
+    backbone, cell = build_swin_backbone(request)
+    return SwinEncoder(backbone, request.spec(cell))
+
+
+def build_swin_backbone(request: EncoderRequest) -> tuple[Any, int]:
+    """Asks timm for a Swin of fixed size.
+
+    Returns:
+        The backbone and the side of a cell in pixels.
+
+    Raises:
+        ValueError: as `build_swin`.
+    """
     pool = request.timm_args.get("global_pool", "avg")
     if pool != "avg":
         raise ValueError(f"global_pool must be 'avg', not {pool!r}")
@@ -25,7 +38,7 @@ def build_swin(request: EncoderRequest) -> "SwinEncoder":
         raise ValueError("dynamic_img_size: the image size of an encoder is fixed; input.image_size sets it")
     backbone: Any = request.backbone(img_size=request.image_size)
     if not isinstance(backbone, SwinTransformer | SwinTransformerV2):
-        raise ValueError(f"cells cannot be hidden in a {type(backbone).__name__} by a mask token")
+        raise UnknownStructureError(f"cells cannot be hidden in a {type(backbone).__name__} by a mask token")
     finest, coarsest = backbone.feature_info[0]["reduction"], backbone.feature_info[-1]["reduction"]
     cell = request.patch_size or coarsest
     if cell % finest or (cell % coarsest and coarsest % cell):
@@ -33,7 +46,7 @@ def build_swin(request: EncoderRequest) -> "SwinEncoder":
             f"patch size {cell} and the strides {finest} to {coarsest} of its stages do not fit each other"
         )
     check_divisible(request.image_size, max(cell, coarsest))
-    return SwinEncoder(backbone, request.spec(cell))
+    return backbone, cell
 
 
 class SwinEncoder(Encoder):
@@ -53,7 +66,7 @@ class SwinEncoder(Encoder):
         backbone = self.backbone
         x = backbone.patch_embed(image)  # (B, h, w, C)
         if visible is not None:
-            shown = self._upsample(visible, (x.shape[1], x.shape[2])).permute(0, 2, 3, 1)
+            shown = self.upsample(visible, (x.shape[1], x.shape[2])).permute(0, 2, 3, 1)
             x = put_mask_token(x, shown, self.mask_token)
         maps = []
         for depth, stage in enumerate(backbone.layers):

@@ -10,7 +10,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from mim.models.building import EncoderRequest
+from mim.models.building import EncoderRequest, UnknownStructureError
 from mim.models.encoder import Encoder, EncoderSpec, check_divisible
 from mim.models.features import WEIGHT_FLOOR, Features, places, scatter_tokens, take_cells, weighted_mean
 from mim.models.positions import sine_cosine_positions
@@ -25,7 +25,7 @@ def build_vit_drop(request: EncoderRequest) -> "TokenDropEncoder":
     Raises:
         ValueError: if the network pools or drops tokens in a way that hiding cannot follow, or the size does not fit.
     """
-    backbone, cell = _build_backbone(request)
+    backbone, cell = build_vit_backbone(request)
     return TokenDropEncoder(backbone, request.spec(cell), fresh=not request.pretrained)
 
 
@@ -35,12 +35,19 @@ def build_vit_token(request: EncoderRequest) -> "MaskTokenEncoder":
     Raises:
         ValueError: as `build_vit_drop`.
     """
-    backbone, cell = _build_backbone(request)
+    backbone, cell = build_vit_backbone(request)
     return MaskTokenEncoder(backbone, request.spec(cell), fresh=not request.pretrained)
 
 
-def _build_backbone(request: EncoderRequest) -> tuple[Any, int]:
-    """Asks timm for a vision transformer of fixed size, pooled by the mean of its patches unless asked otherwise."""
+def build_vit_backbone(request: EncoderRequest) -> tuple[Any, int]:
+    """Asks timm for a vision transformer of fixed size, pooled by the mean of its patches unless asked otherwise.
+
+    Returns:
+        The backbone and the side of a cell in pixels.
+
+    Raises:
+        ValueError: as `build_vit_drop`.
+    """
     args: dict[str, Any] = {"img_size": request.image_size, "dynamic_img_size": False}
     pool = request.timm_args.get("global_pool")
     if pool not in (None, "avg", "token"):
@@ -67,15 +74,19 @@ def _check_backbone(backbone: Any) -> None:
     """Refuses what would mix or lose tokens in a way that hiding cannot follow."""
     known = isinstance(backbone, VisionTransformer | Eva) and isinstance(backbone.patch_embed, PatchEmbed)
     if not known or not all(hasattr(block, "attn") for block in backbone.blocks):
-        raise ValueError(f"cells cannot be hidden in the tokens of a {type(backbone).__name__} of this kind")
+        raise UnknownStructureError(f"cells cannot be hidden in the tokens of a {type(backbone).__name__} of this kind")
     if len(backbone.blocks) == 0:
         raise ValueError("it has no block; timm_args.depth must be at least 1")
     if not isinstance(backbone.patch_drop, nn.Identity | None):
         raise ValueError("patch_drop_rate drops tokens behind the mask's back; masking.ratio is the way to hide more")
     if backbone.attn_pool is not None:
-        raise ValueError("it pools by attention, hidden cells included; timm_args.global_pool=avg pools by the mean")
+        raise UnknownStructureError(
+            "it pools by attention, hidden cells included; timm_args.global_pool=avg pools by the mean"
+        )
     if sum(token.shape[1] for token in _prefix_tokens(backbone)) != backbone.num_prefix_tokens:
-        raise ValueError(f"the tokens before the patches of a {type(backbone).__name__} of this kind are not known")
+        raise UnknownStructureError(
+            f"the tokens before the patches of a {type(backbone).__name__} of this kind are not known"
+        )
 
 
 def _prefix_tokens(backbone: nn.Module) -> list[Tensor]:

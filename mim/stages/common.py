@@ -23,7 +23,7 @@ from mim.models import Encoder, create_encoder, export_encoder, load_foreign_wei
 from mim.tasks import MaskedClassifier, MaskedImageModel
 from mim.training import Outcome, RunFolder
 
-_SPOKEN_FOR = {"name", "image_size", "img_size", "in_chans", "hidden", "patch_size", "pretrained"}
+_SPOKEN_FOR = {"name", "image_size", "img_size", "in_chans", "hidden", "patch_size", "pretrained", "fill"}
 
 logger = logging.getLogger("mim")
 
@@ -89,11 +89,11 @@ def configured_encoder(chosen: EncoderConfig, image_size: tuple[int, int]) -> En
         raise MimError("encoder.weights and encoder.pretrained both say what to start from; give one of them")
     if spoken_for := sorted(_SPOKEN_FOR & chosen.timm_args.keys()):
         raise MimError(
-            f"encoder.timm_args.{spoken_for[0]}: is not set here; input.image_size, encoder.patch_size, encoder.hidden "
-            "and encoder.pretrained say it, and films have one channel"
+            f"encoder.timm_args.{spoken_for[0]}: is not set here; input.image_size and encoder.patch_size, hidden, "
+            "fill and pretrained say it, and films have one channel"
         )
     encoder = create_encoder(
-        chosen.name, image_size, 1, chosen.hidden, chosen.patch_size, chosen.pretrained, **chosen.timm_args
+        chosen.name, image_size, 1, chosen.hidden, chosen.patch_size, chosen.pretrained, chosen.fill, **chosen.timm_args
     )
     if chosen.weights is not None:
         logger.info("encoder from %s: %s", chosen.weights, load_foreign_weights(encoder.backbone, chosen.weights))

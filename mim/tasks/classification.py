@@ -62,6 +62,7 @@ class MaskedClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        encoder.set_normalisation(mean, std)
         self.head = ClassificationHead(encoder, num_classes)
         self.masker = masker
         self.register_buffer("class_weights", class_weights)

@@ -22,7 +22,7 @@ def test_help_writes_defaults_as_they_are_set():
     text = flat(help_text(FinetuneConfig))
     for entry in (
         "input.image_size two integers or null, each at least 1; default null",
-        "encoder.hidden one of drop, token, sparse, layer, or null; default null",
+        "encoder.hidden one of drop, token, sparse, layer, fill, or null; default null",
         "data.path text; default ''",
         "class_weights true or false; default true",
         "encoder.timm_args block of any keys; default {}",

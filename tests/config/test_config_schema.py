@@ -36,7 +36,7 @@ def test_settings_are_told_in_plain_words():
     assert wanted["input.image_size"] == "two integers or null, each at least 1"
     assert wanted["input.mean"] == "number or null"
     assert wanted["data.target"] == "text or null"
-    assert wanted["encoder.hidden"] == "one of drop, token, sparse, layer, or null"
+    assert wanted["encoder.hidden"] == "one of drop, token, sparse, layer, fill, or null"
     assert wanted["encoder.patch_size"] == "integer or null, at least 1"
     assert wanted["encoder.timm_args"] == "block of any keys"
     assert wanted["optimizer.layer_decay"] == "number, above 0 and at most 1"

@@ -15,8 +15,8 @@ DECODERS = {
     "mae": ("drop",),
     "cross": ("drop",),
     "linear": ("token",),
-    "unet": ("sparse", "layer", "drop"),
-    "fcmae": ("sparse", "layer", "drop"),
+    "unet": ("sparse", "layer", "drop", "fill"),
+    "fcmae": ("sparse", "layer", "drop", "fill"),
 }
 DEFAULTS = {"drop": "mae", "token": "linear"}  # elsewhere fcmae
 OF_A_SHARE = ("mae", "cross")
@@ -82,8 +82,7 @@ def _check(encoder: Encoder, kind: str, share: float) -> None:
     if kind not in fits:
         why = f"{name} has no pyramid of maps" if hidden in DECODERS[kind] else f"{name} hides by {hidden!r}"
         raise MimError(f"decoder.kind={kind} does not fit: {why}; choose {' or '.join(fits)}")
-    coarsest = int(encoder.backbone.feature_info[-1]["reduction"])
-    if kind == "linear" and coarsest != encoder.patch_size:
+    if kind == "linear" and (coarsest := int(encoder.backbone.feature_info[-1]["reduction"])) != encoder.patch_size:
         raise MimError(
             f"decoder.kind=linear needs one token a cell: {name} ends at stride {coarsest}; "
             f"give encoder.patch_size={coarsest}"
