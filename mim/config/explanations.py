@@ -21,7 +21,7 @@ class MissingnessConfig(Config):
     shape_films: int = Field(
         0,
         ge=0,
-        description="test films of which a lesion, or what the masker hides, is hidden in place and moved; 0 = none",
+        description="test films of which lesions, or what the masker hides, are hidden in place and moved; 0 = none",
     )
     hiding: tuple[HidingName, ...] = Field(
         ("drop", "token", "sparse", "layer", "grey", "black", "mean", "blur"),

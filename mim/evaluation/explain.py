@@ -1,8 +1,8 @@
 """How faithful an explanation is: what it points at, and how fast the answer goes when that is taken away.
 
-An explanation is a score for each cell. Deletion hides the cells from the highest score on, insertion shows them in that
-order (Petsiuk et al., RISE, BMVC 2018); the pointing game asks whether the highest score lies in a lesion (Zhang et al.,
-Top-down Neural Attention by Excitation Backprop, IJCV 2018).
+An explanation is a score for each cell. Deletion hides the cells from the highest score on, insertion shows them in
+that order (Petsiuk et al., RISE, BMVC 2018); the pointing game asks whether the highest score lies in a lesion (Zhang
+et al., Top-down Neural Attention by Excitation Backprop, IJCV 2018).
 """
 
 import numpy as np

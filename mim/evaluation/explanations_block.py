@@ -90,9 +90,9 @@ def explanations_block(
             f"{films} test films, each as the network met it: behind its mask. Every explanation hides as the network "
             f"hides, so nothing is painted into a film.{missing}",
             "Deletion: the probability of the called class while cells are hidden, those that the explanation holds "
-            "most important first; it should fall fast, and the area under it be small. Insertion: the same while cells "
-            "are shown; the area should be large. Both say how well an explanation tells what this network goes by, and "
-            "nothing of whether that is right.",
+            "most important first; it should fall fast, and the area under it be small. Insertion: the same while "
+            "cells are shown; the area should be large. Both say how well an explanation tells what this network goes "
+            "by, and nothing of whether that is right.",
             f"Pointing: how often the most important cell lies in a lesion, in {with_lesion} films with lesions; for a "
             "random order, how often any cell that is seen does.",
         ),

@@ -82,7 +82,8 @@ def shape_figures(one: ShapeScores, threshold: float, resampling: Resampling) ->
     """
 
     def changed(scores: Floats, before: Floats) -> Floats:
-        return ((scores >= threshold) != (before >= threshold)).astype(np.float64)
+        differs: Floats = ((scores >= threshold) != (before >= threshold)).astype(np.float64)
+        return differs
 
     in_place, rolled = changed(one.in_place, one.whole), changed(one.rolled, one.whole)
     means = {
@@ -125,9 +126,9 @@ def shape_block(
         first_lines=tuple(line for one, found in figures if (line := _tells_label(one, found["blank_auroc"], own))),
         text=(
             "Each film is scored whole, and with an outline hidden: where it belongs, moved to another place, and as "
-            "many cells scattered at random. Changed: share of the films that are called otherwise than whole. A lesion "
-            "that was found should be missed in place and not when the same outline lies elsewhere; for the masks of a "
-            f"masker there is no such rule, and a large change elsewhere shows that outlines matter.{missing}",
+            "many cells scattered at random. Changed: share of the films that are called otherwise than whole. Hiding "
+            "a lesion that was found should change the answer in place and not elsewhere; for the masks of a masker "
+            f"there is no such rule, and a large change elsewhere shows that outlines matter.{missing}",
             "Blank: every pixel of the film is one grey value, and the outline is all that is left to answer to. A way "
             "of hiding that shows no outline changes nothing there. Dropped tokens leave no outline, but the network "
             "knows the places of those that are left.",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import entr
 
 from mim.evaluation.figures import Figure
 from mim.evaluation.mean_figure import Resampling, in_words
@@ -66,9 +67,8 @@ class Removal:
 def binary_entropy(share: npt.ArrayLike) -> Floats:
     """Entropy in bits of two outcomes, one of which has this probability."""
     one = np.asarray(share, dtype=np.float64)
-    return -sum(
-        np.multiply(part, np.log2(part, where=part > 0, out=np.zeros_like(part))) for part in (one, 1 - one)
-    )
+    bits: Floats = (entr(one) + entr(1 - one)) / np.log(2)
+    return bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +102,8 @@ def missingness_block(result: MissingnessResult, resampling: Resampling) -> Sect
     text = (
         f"From {films} test films more and more is removed, from the whole film on; the masker is not asked. "
         f"The same weights are used with each way of hiding; this run was trained with {result.own}.{left_out}",
-        f"{result.unit_words} Salience is the mean size of the gradient of the called class's log-odds over a part, the "
-        "whole film being seen.",
+        f"{result.unit_words} Salience is the mean size of the gradient of the log-odds over a part, the whole film "
+        "being seen.",
         "Unchanged: share of the films that are called as they are when nothing is removed. Class entropy: of the "
         "distribution of called classes, in bits; near 0, all films are called alike, whatever is on them. Predictive "
         "entropy: mean over films of that of the score; 1 bit is a score of one half. What is removed may be what "
@@ -130,9 +130,7 @@ def key_of(one: Removal) -> Key:
     return one.unit, one.order, one.hiding
 
 
-def _compare_with_fills(
-    result: MissingnessResult, kept: dict[Key, Floats], resampling: Resampling
-) -> tuple[str, ...]:
+def _compare_with_fills(result: MissingnessResult, kept: dict[Key, Floats], resampling: Resampling) -> tuple[str, ...]:
     """Says it where painting over keeps more predictions than the run's own way of hiding."""
     fills = {name: values for (unit, order, name), values in kept.items() if (unit, order) == ("patch", "random")}
     own = fills.get(result.own)

@@ -231,11 +231,13 @@ def _enlarge(cells: Cells, shape: tuple[int, ...]) -> Cells:
 
 
 def _spread(cells: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Give each of (h, w) pixels the value of the cell its middle falls into."""
     rows, columns = (
         np.floor((np.arange(pixels) + 0.5) * count / pixels).astype(np.intp)
         for pixels, count in zip(shape, cells.shape, strict=True)
     )
-    return cells[rows[:, None], columns[None, :]]
+    spread: npt.NDArray[Any] = cells[rows[:, None], columns[None, :]]
+    return spread
 
 
 def _hatching(shape: tuple[int, ...]) -> Pixels:

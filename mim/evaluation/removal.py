@@ -39,7 +39,7 @@ def superpixel_parts(image: npt.ArrayLike, count: int) -> Integers:
         (H, W): the number of each pixel's part, from 0 without gaps.
     """
     pixels = np.asarray(image, dtype=np.float64)
-    parts = slic(pixels, n_segments=count, compactness=COMPACTNESS, start_label=0, channel_axis=None)
+    parts = slic(pixels, n_segments=count, compactness=COMPACTNESS, sigma=1, start_label=0, channel_axis=None)
     return np.unique(parts, return_inverse=True)[1].reshape(pixels.shape).astype(np.int64)
 
 
@@ -103,6 +103,8 @@ def cell_parts(parts: Integers, grid: tuple[int, int]) -> Integers:
     """
     rows, columns = grid
     height, width = parts.shape
-    cells = parts.reshape(rows, height // rows, columns, width // columns).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
+    cells = (
+        parts.reshape(rows, height // rows, columns, width // columns).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
+    )
     most = np.array([[np.bincount(cell).argmax() for cell in row] for row in cells])
     return np.unique(most, return_inverse=True)[1].reshape(grid).astype(np.int64)

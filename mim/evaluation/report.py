@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mim.evaluation.embedding import data_uri, embed
 from mim.evaluation.curves import precision_recall_plot, roc_plot, score_histogram
+from mim.evaluation.embedding import data_uri, embed
 from mim.evaluation.figures import FIGURES, Figure
 from mim.evaluation.header import Header
 from mim.evaluation.metrics import Metrics
@@ -220,4 +220,3 @@ def _sheet(reconstructions: Sequence[Reconstruction]) -> Picture | None:
 def _png_size(content: bytes) -> tuple[int, int]:
     """Width and height from a PNG's first chunk."""
     return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-

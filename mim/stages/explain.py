@@ -1,6 +1,7 @@
 """Explains test films, measures how faithful that is, and draws the best explanation over the worst errors."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def called_sign(context: EvaluationContext, row: int) -> int:
 
 
 def measure_film(
-    answer: Answer, names: list[str], config: ExplanationsConfig, sign: int, lesion: Cells | None
+    answer: Answer, names: Sequence[str], config: ExplanationsConfig, sign: int, lesion: Cells | None
 ) -> dict[str, tuple[Floats, Floats, float]]:
     """Deletion and insertion curves of each explanation and of random orders, (P,), and whether it hits the lesion."""
     seen = answer.visible[0].cpu().numpy()
@@ -118,12 +119,15 @@ def draw_worst(context: EvaluationContext, config: ExplanationsConfig, best: str
     for row in rows:
         answer = answer_of(context, row)
         scores = explain_positive(best.replace(" ", "_"), answer, config)
+        meaning = "Orange speaks for a positive answer, blue against it"
+        if best.replace(" ", "_") in KNOWS_NO_CLASS:
+            scores = scores - np.nanmin(scores)  # more or less weight, and nothing against
+            meaning = "The stronger the orange, the more weight, for whichever answer"
         boxes = [(x1 * width, y1 * height, x2 * width, y2 * height) for x1, y1, x2, y2 in lesions.get(row, [])]
         kind = "false negative" if context.predictions.label[row] else "false positive"
         caption = (
             f"{kind}, film {context.predictions.image_id[row]}, score {context.predictions.score[row]:.3f}: {best}. "
-            "Orange speaks for a positive answer, blue against it; hatched cells were not seen; lesions marked by a "
-            "reader are framed."
+            f"{meaning}; hatched cells were not seen; lesions marked by a reader are framed."
         )
         drawn = explanation_picture(answer.image[0].mean(dim=0).cpu().numpy(), scores, boxes)
         pictures.append(embed(drawn, f"{best} drawn over a {kind}", caption))

@@ -39,11 +39,11 @@ class Answer:
     seed: int
     batch_size: int
 
-    def log_odds(self, gate: Tensor) -> Tensor:
-        """Log-odds of the second class behind masks: (n, gh, gw) bool or gate -> (n,)."""
+    def log_odds(self, gate: Tensor, image: Tensor | None = None) -> Tensor:
+        """Log-odds of the second class behind masks: (n, gh, gw) bool or gate -> (n,); None = of this film."""
         parts = []
-        for cells in gate.split(self.batch_size):
-            logits = self.task.classify(self.image.expand(len(cells), -1, -1, -1), cells)
+        for cells in torch.split(gate, self.batch_size):
+            logits = self.task.classify((self.image if image is None else image).expand(len(cells), -1, -1, -1), cells)
             parts.append(logits[:, 1] - logits[:, 0])
         return torch.cat(parts).double()
 
@@ -53,8 +53,12 @@ class Answer:
         return self.log_odds(self.visible & (cells > 0.5))
 
     def weighed(self, cells: Tensor) -> Tensor:
-        """Log-odds where the visible cells are weighed by a gate, with gradient: (n, gh, gw) -> (n,)."""
-        return self.log_odds(self.visible * cells)
+        """Log-odds where the visible cells are weighed by a gate, with gradient: (n, gh, gw) -> (n,).
+
+        A closed gate keeps a trace of what is behind it, so hidden pixels are overwritten before.
+        """
+        shown = self.task.encoder.upsample(self.visible, self.task.encoder.image_size)
+        return self.log_odds(self.visible * cells, torch.where(shown, self.image, self.task.mean))
 
     def all_cells(self) -> Tensor:
         """(1, gh, gw) of ones: what is perturbed."""
@@ -65,9 +69,10 @@ def occlusion(answer: Answer, config: ExplanationsConfig) -> Tensor:
     """What the log-odds lose when a window of cells is hidden, each cell in the mean over the windows that hold it."""
     rows, columns = answer.visible.shape[1:]
     window = (min(config.window, rows), min(config.window, columns))
-    return Occlusion(answer.behind).attribute(  # type: ignore[no-any-return]
+    attributed: Tensor = Occlusion(answer.behind).attribute(
         answer.all_cells(), sliding_window_shapes=window, baselines=0, perturbations_per_eval=answer.batch_size
     )
+    return attributed
 
 
 def lime(answer: Answer, config: ExplanationsConfig) -> Tensor:
@@ -85,13 +90,14 @@ def lime(answer: Answer, config: ExplanationsConfig) -> Tensor:
             interpretable_model=SkLearnRidge(alpha=1.0),
             similarity_func=get_exp_kernel_similarity_function("cosine", KERNEL_WIDTH),
         )
-        return explainer.attribute(
+        attributed: Tensor = explainer.attribute(
             answer.all_cells(),
             baselines=0,
             feature_mask=torch.from_numpy(parts)[None].to(answer.visible.device),
             n_samples=config.samples,
             perturbations_per_eval=answer.batch_size,
         )
+    return attributed
 
 
 def integrated_gradients(answer: Answer, config: ExplanationsConfig) -> Tensor:

@@ -27,8 +27,8 @@ def mask_shape_section(context: EvaluationContext) -> Section | None:
         films, hidden = outlines[outline]
         hiding = with_hiding(context.task, name)
         assert hiding is not None  # `available` has built it
-        seed = context.config.seed
-        scored.append((score_outlines(hiding, outline, films, hidden, seed, context.config.batch_size), films.resampling))
+        shape = score_outlines(hiding, outline, films, hidden, context.config.seed, context.config.batch_size)
+        scored.append((shape, films.resampling))
     if not scored:
         return None
     return shape_block(scored, called_positive_from(context), own_hiding(context.task), left_out)

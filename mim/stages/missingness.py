@@ -51,7 +51,8 @@ def missingness_section(context: EvaluationContext) -> Section | None:
             left_out.append(f"{name} of {unit}s")
             continue
         for order in config.order:
-            removals.append(remove(hiding, unit, order, films, plans[unit, order], config.removed, context))
+            plan = plans[unit, order]
+            removals.append(remove(hiding, unit, order, films, plan, config.removed, context.config.batch_size))
     words = unit_words(context.task, config)
     result = MissingnessResult(removals, films.label, threshold, own_hiding(context.task), left_out, words)
     return missingness_block(result, films.resampling) if removals else None
@@ -95,7 +96,7 @@ def order_parts(scores: Floats, order: str, seed: int, row: int) -> Integers:
 def pixel_salience(task: MaskedClassifier, image: Tensor) -> Floats:
     """Size of the gradient of the called class's log-odds at each pixel, the whole film being seen: (N, H, W)."""
     maps = []
-    for one in image.split(1):  # one film at a time: a batch would keep every layer's activations
+    for one in torch.split(image, 1):  # one film at a time: a batch would keep every layer's activations
         pixels = one.clone().requires_grad_()
         logits = task.classify(pixels, None)
         (gradient,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), pixels)
@@ -110,7 +111,7 @@ def remove(
     films: SomeFilms,
     plans: list[Plan],
     shares: tuple[float, ...],
-    context: EvaluationContext,
+    batch_size: int,
 ) -> Removal:
     """Removes more and more of each film and scores what is left."""
     removed = np.array(sorted({0.0, *shares}))
@@ -119,7 +120,7 @@ def remove(
     for share in removed:
         hidden = np.stack([to_cells(removed_at(plan.parts, plan.order, share), grid) for plan in plans])
         visible = torch.from_numpy(~hidden).to(films.image.device)
-        scores.append(score_visible(hiding.task, films.image, visible, context.config.batch_size))
+        scores.append(score_visible(hiding.task, films.image, visible, batch_size))
     return Removal(hiding.name, unit, order, removed, np.stack(scores))
 
 

@@ -236,7 +236,11 @@ def test_a_block_is_drawn_with_all_its_parts_and_its_words_are_escaped(
     metrics = evaluate_predictions(predictions, bootstrap=100)
     table = Table("Lesions seen", ("severity", "share"), (("enamel", "0.50"), (NASTY, "1.00")), "Mildest first.")
     block = Section(
-        "lesions", "Are lesions seen?", text=("Half of it counts.",), tables=(table,), plots=(Plot("<svg></svg>", "Drawn."),)
+        "lesions",
+        "Are lesions seen?",
+        text=("Half of it counts.",),
+        tables=(table,),
+        plots=(Plot("<svg></svg>", "Drawn."),),
     )
     page = Page(write_report(tmp_path, metrics, predictions, (), (), header, sections=(block,)))
     for words in ("Are lesions seen?", "Half of it counts.", "enamel 0.50", "Mildest first.", "Drawn.", NASTY):
