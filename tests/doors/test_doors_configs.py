@@ -33,7 +33,7 @@ PRETRAINING = {
     "xray_resnet10": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }
-FROM_SCRATCH = {"classify_scratch_resnet": SMALL_IMAGE}
+FROM_SCRATCH = {"classify_scratch_resnet": SMALL_IMAGE, "threshold_resnet": SMALL_IMAGE}
 
 
 def name_of(file: Path) -> str:
