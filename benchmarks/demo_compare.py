@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, door, load_config
-from mim.data.boxes import read_boxes
 from mim.data.phantom import PhantomSettings, write_phantom
 from mim.data.processes import available_cores
 from mim.errors import MimError
@@ -27,7 +26,7 @@ from mim.evaluation import Difference, Predictions, difference_over_seeds
 from mim.stages.classifier import load_classifier
 from mim.stages.common import start_logging
 from mim.stages.evaluate import evaluate, open_finished, score_films
-from mim.stages.finetune import finetune, labelled_films, make_dataset
+from mim.stages.finetune import finetune, known_lesions, labelled_films, make_dataset
 from mim.stages.pretrain import pretrain
 
 ARMS = ("scratch", "pretrained")
@@ -118,12 +117,13 @@ def share_of_lesions_shown(run: Path) -> float:
     test = splits.test
     dataset = make_dataset(finetuned, films, test, description.encoder.image_size, training=False)
     visible = score_films(load_classifier(run, finetuned, description), dataset, config).visible  # (N, gh, gw)
-    boxes = read_boxes(films, Path(finetuned.data.path), str(finetuned.data.boxes))
+    annotations = known_lesions(finetuned.data, films)
+    assert annotations is not None
     rows, columns = visible.shape[1:]
     shown = [
         visible[number, int((top + bottom) / 2 * rows), int((left + right) / 2 * columns)]
         for number, film in enumerate(test)
-        for left, top, right, bottom in boxes.get(film.index, [])
+        for left, top, right, bottom in (lesion.box for lesion in annotations.of(film.index))
     ]
     return float(np.mean(shown))
 

@@ -3,6 +3,7 @@
 from mim.config.base import Config
 from mim.config.doors import DoorArguments, door, parse_door_arguments
 from mim.config.explanations import ExplanationsConfig, MissingnessConfig
+from mim.config.faithfulness import FaithfulnessConfig
 from mim.config.fields import Block, Setting, list_blocks, list_settings
 from mim.config.help import help_text
 from mim.config.loading import dump_config, load_config
@@ -39,6 +40,7 @@ __all__ = [
     "EncoderConfig",
     "EvaluateConfig",
     "ExplanationsConfig",
+    "FaithfulnessConfig",
     "FinetuneConfig",
     "InputConfig",
     "LabelledDataConfig",

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mim.config.base import Config, Fraction, Share, Size
 from mim.config.explanations import ExplanationsConfig, MissingnessConfig
+from mim.config.faithfulness import FaithfulnessConfig
 
 SCHEMA_VERSION: Final = 1
 
@@ -63,7 +64,30 @@ class LabelledDataConfig(DataConfig):
     )
     target: str | None = Field(None, description="label column to learn; films where it is empty count as unlabelled")
     boxes: str | None = Field(
-        None, description="COCO file of lesions, relative to data.path; drawn over the errors that evaluate.py shows"
+        None,
+        description="COCO file of lesions, relative to data.path: boxes, and polygons or run lengths where it has them",
+    )
+    lesion_categories: tuple[str, ...] | None = Field(
+        None, description="categories of data.boxes that are what is sought; null = all of them"
+    )
+    grades: tuple[str, ...] | None = Field(
+        None,
+        description="grades of lesions (attribute grade, severity or icdas in data.boxes), mildest first; null = by "
+        "number, or by a known scale, else without order",
+    )
+    study_label: Literal["agree", "any"] = Field(
+        "agree",
+        description="label of a study of several films: agree = that of all its rows, which must have the same; "
+        "any = positive where any of its films is",
+    )
+    max_films: int | None = Field(
+        None,
+        ge=1,
+        description="most films of a study: of longer ones absent films are left out first, then films at even "
+        "distances over the order are kept; null = all",
+    )
+    clinical: tuple[str, ...] | None = Field(
+        None, description="columns of data.labels beside the film, such as age and site: numbers, or words one by one"
     )
     seen_in_pretraining: Literal["stop", "report"] = Field(
         "stop", description="what to do when films or patients of the test split were met in pretraining"
@@ -238,8 +262,11 @@ class MaskerConfig(Config):
         (0.1, 1.0), description="learned: range of the share kept by those random masks"
     )
     warmup: Fraction = Field(0.3, description="learned: share of the training in which only random masks are met")
-    score: Literal["intensity", "gradient", "variance"] = Field(
-        "intensity", description="threshold: what is compared, averaged over a cell"
+    score: Literal["intensity", "gradient", "variance", "reconstruction_error", "attention"] = Field(
+        "intensity",
+        description="threshold: what is compared, averaged over a cell; reconstruction_error = how badly the "
+        "pretrained model of init rebuilds it; attention = what the class token of the ViT that is started from pays "
+        "to it, 1 = the mean of the film",
     )
     threshold: float | str = Field(
         0.2,
@@ -399,3 +426,4 @@ class EvaluateConfig(Config):
     seed: int = Field(0, ge=0, description="seed of the bootstrap, and of all else that is drawn")
     missingness: MissingnessConfig = MissingnessConfig()
     explanations: ExplanationsConfig = ExplanationsConfig()
+    faithfulness: FaithfulnessConfig = FaithfulnessConfig()

@@ -1,6 +1,6 @@
 """Films to batches: what is random depends on (seed, epoch, index), the order on (seed, position), on nothing else."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from mim.data.annotations import Lesion, draw_lesions
 from mim.data.augment import FilmTransform
+from mim.data.collate import collate_films
 from mim.data.seed import derive_seed
 from mim.data.store import PreparedDataset
 
@@ -18,7 +20,24 @@ Place = tuple[int, int]  # epoch and index
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-class FilmDataset(Dataset[dict[str, Any]]):
+class Batched(Dataset[dict[str, Any]]):
+    """Samples by epoch and index, and how a batch is made of them."""
+
+    def __len__(self) -> int:
+        """Count the samples of an epoch."""
+        raise NotImplementedError
+
+    def __getitem__(self, place: Place) -> dict[str, Any]:
+        """Return the sample of an epoch and an index."""
+        raise NotImplementedError
+
+    @staticmethod
+    def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Make a batch of samples."""
+        return collate_films(samples)
+
+
+class FilmDataset(Batched):
     """Films of a prepared dataset, as samples.
 
     Args:
@@ -31,6 +50,10 @@ class FilmDataset(Dataset[dict[str, Any]]):
             `set_random_state(seed=...)` are reseeded before each sample.
         integers: Whether images stay whole numbers as they are stored, for `to_float` to turn into floats on the
             device: a quarter of the bytes to move for films of 8 bits. The transforms then meet whole numbers, too.
+        lesions: What is annotated on films, by their number in `films` (`Annotations.lesions`); a film that is not
+            there has no lesion. None = it is not known, and nothing is drawn.
+        boxes: Whether samples have the boxes of lesions, beside their pixels.
+        features: (N, F) float32, what else is known of each film, NaN where it is not (`mim.data.clinical`).
     """
 
     def __init__(
@@ -43,7 +66,14 @@ class FilmDataset(Dataset[dict[str, Any]]):
         transforms: Sequence[Transform] = (),
         *,
         integers: bool = False,
+        lesions: Mapping[int, Sequence[Lesion]] | None = None,
+        boxes: bool = False,
+        features: NDArray[np.float32] | None = None,
     ) -> None:
+        if features is not None and len(features) != len(indices):
+            raise ValueError(f"{len(features)} rows of features for {len(indices)} films")
+        if boxes and lesions is None:
+            raise ValueError("boxes of lesions that are not given")
         if labels is not None and len(labels) != len(indices):
             raise ValueError(f"{len(labels)} labels for {len(indices)} films")
         self.films = films
@@ -54,6 +84,9 @@ class FilmDataset(Dataset[dict[str, Any]]):
         self._transforms = tuple(transforms)
         self._seed = seed
         self._integers = integers
+        self._lesions = lesions
+        self._boxes = boxes
+        self._features = features
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -66,20 +99,67 @@ class FilmDataset(Dataset[dict[str, Any]]):
 
         Returns:
             `image`, float32 (1, H, W) in [0, 1], or with `integers` uint8 or uint16; `index`, the number of the film
-            in `indices`; `label` if known; and what the transforms add.
+            in `indices`; `label` if known; where lesions are given, `lesion`, bool (1, H, W), and on request `boxes`,
+            float32 (M, 4), x1, y1, x2, y2 in pixels of the image, and `box_label`, int64 (M,), places in
+            `Annotations.categories`; `features`, float32 (F,), where they are given; and what the transforms add.
         """
         epoch, index = place
-        full, half = self.films.levels(self.indices.item(index))
-        pixels = torch.from_numpy(self._transform(full, derive_seed(self._seed, "augment", epoch, index), half)[None])
-        sample: dict[str, Any] = {"image": pixels if self._integers else to_float(pixels), "index": index}
+        film = self.indices.item(index)
+        seed = derive_seed(self._seed, "augment", epoch, index)
+        sample = film_sample(self.films, film, self._transform, seed, self._lesions, boxes=self._boxes)
+        if not self._integers:
+            sample["image"] = to_float(sample["image"])
+        sample["index"] = index
         if self.labels is not None:
             sample["label"] = self.labels.item(index)
+        if self._features is not None:
+            sample["features"] = torch.from_numpy(self._features[index].copy())
         for number, transform in enumerate(self._transforms):
             reseed = getattr(transform, "set_random_state", None)
             if reseed is not None:
                 reseed(seed=derive_seed(self._seed, "transform", number, epoch, index))
             sample = transform(sample)
         return sample
+
+
+def film_sample(
+    films: PreparedDataset,
+    film: int,
+    transform: FilmTransform,
+    seed: int,
+    lesions: Mapping[int, Sequence[Lesion]] | None,
+    *,
+    boxes: bool = False,
+) -> dict[str, Any]:
+    """Transform one film, and what is annotated on it along with it.
+
+    Args:
+        films: The prepared dataset.
+        film: Which of its films.
+        transform: From stored film to pixels.
+        seed: Of all that is random.
+        lesions: What is annotated on films, by their number; None = nothing is drawn.
+        boxes: Whether boxes are wanted beside pixels.
+
+    Returns:
+        `image` (1, H, W) as stored; with lesions `lesion`, bool (1, H, W), and on request `boxes` and `box_label`.
+    """
+    full, half = films.levels(film)
+    if lesions is None:
+        return {"image": torch.from_numpy(transform(full, seed, half)[None])}
+    own = lesions.get(film, ())
+    mask = draw_lesions(own, full.shape).view(np.uint8) if own else None
+    given = np.array([lesion.box for lesion in own], np.float32).reshape(-1, 4) if boxes else None
+    changed = transform.together(full, seed, half, given, mask)
+    pixels = np.zeros(changed.image.shape, np.bool_) if changed.mask is None else changed.mask != 0
+    sample: dict[str, Any] = {
+        "image": torch.from_numpy(changed.image[None]),
+        "lesion": torch.from_numpy(pixels[None]),
+    }
+    if boxes:
+        sample["boxes"] = torch.from_numpy(changed.boxes)
+        sample["box_label"] = torch.tensor([own[kept].label for kept in changed.kept], dtype=torch.int64)
+    return sample
 
 
 def to_float(image: Tensor) -> Tensor:
@@ -177,7 +257,7 @@ class InOrder(Sampler[list[Place]]):
 
 
 def train_loader(
-    dataset: FilmDataset,
+    dataset: Batched,
     *,
     batch_size: int,
     seed: int,
@@ -197,16 +277,17 @@ def train_loader(
     return _load(dataset, RankBatches(stream, batch_size, world, rank, accumulate, start_step, total_steps), workers)
 
 
-def evaluation_loader(dataset: FilmDataset, *, batch_size: int, workers: int) -> DataLoader[dict[str, Any]]:
-    """Load every film once, in order; the last batch may be smaller."""
+def evaluation_loader(dataset: Batched, *, batch_size: int, workers: int) -> DataLoader[dict[str, Any]]:
+    """Load every film (or study) once, in order; the last batch may be smaller."""
     return _load(dataset, InOrder(len(dataset), batch_size), workers)
 
 
-def _load(dataset: FilmDataset, batches: Sampler[list[Place]], workers: int) -> DataLoader[dict[str, Any]]:
+def _load(dataset: Batched, batches: Sampler[list[Place]], workers: int) -> DataLoader[dict[str, Any]]:
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
+        collate_fn=dataset.collate,
         worker_init_fn=_start_worker,
         generator=torch.Generator(),  # else each epoch's start would advance the global one
         pin_memory=torch.cuda.is_available(),

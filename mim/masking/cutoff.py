@@ -40,7 +40,8 @@ def find_cutoffs(scores: Tensor, cutoff: Cutoff) -> Tensor:
     Returns:
         (B,), in the units of the scores.
     """
-    flat = scores.flatten(1).float()
+    # in float32 a threshold of 0.1 lies above a score of 0.1 in float64
+    flat = scores.flatten(1).to(torch.promote_types(scores.dtype, torch.float32))
     if cutoff == "otsu":
         return otsu(flat)
     if isinstance(cutoff, str):
@@ -90,5 +91,7 @@ def kept(scores: Tensor, cutoffs: Tensor, keep: Direction) -> Tensor:
         cutoffs: (B,).
         keep: `above` or `below`.
     """
-    limits = cutoffs.view(-1, *(1,) * (scores.ndim - 1)).to(scores.dtype)
+    # as torch compares a tensor with a number: rounded to the tensor's own type, but never to whole numbers
+    dtype = scores.dtype if scores.is_floating_point() else cutoffs.dtype
+    limits = cutoffs.view(-1, *(1,) * (scores.ndim - 1)).to(dtype)
     return scores >= limits if keep == "above" else scores <= limits

@@ -29,6 +29,20 @@ class Mask:
 Masker = Callable[[dict[str, Tensor]], Mask]
 
 
+def rank_cells(scores: Tensor) -> Tensor:
+    """Place of each cell of an image by its score, 0 = the highest; the earlier of equal ones first.
+
+    Args:
+        scores: (B, gh, gw) float.
+
+    Returns:
+        (B, gh, gw) integers.
+    """
+    order = scores.flatten(1).argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places).view_as(scores)
+
+
 def show_best_cells(scores: Tensor, keep: float) -> Tensor:
     """Shows the same share of every image, the cells with the highest scores; of equal scores the earlier on the grid.
 
@@ -39,10 +53,21 @@ def show_best_cells(scores: Tensor, keep: float) -> Tensor:
     Returns:
         (B, gh, gw) bool.
     """
-    cells = scores.flatten(1)
-    count = max(round(keep * cells.shape[1]), 1)
-    best = cells.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return torch.zeros_like(cells, dtype=torch.bool).scatter_(1, best, True).view_as(scores)
+    count = max(round(keep * scores[0].numel()), 1)
+    return show_counted_cells(scores, torch.full((len(scores),), count, device=scores.device))
+
+
+def show_counted_cells(scores: Tensor, counts: Tensor) -> Tensor:
+    """Shows so many cells of each image, those with the highest scores; of equal scores the earlier on the grid.
+
+    Args:
+        scores: (B, gh, gw) float.
+        counts: (B,) cells.
+
+    Returns:
+        (B, gh, gw) bool.
+    """
+    return (rank_cells(scores).flatten(1) < counts[:, None]).view_as(scores)
 
 
 def keep_best_cell(visible: Tensor, scores: Tensor) -> Tensor:

@@ -1,16 +1,13 @@
 """Guides: which cells to hide, asked of the encoder that is being trained."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention
-from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from mim.models.attention import attention_to_cells, observing, without_attention
 from mim.models.encoder import Encoder
 
 MOST_COMPARED = 256  # cells of an image; all pairs of more would take more memory than the network
@@ -100,7 +97,7 @@ class HardPatchGuide(Guide):
     def scores(self, encoder: Encoder, image: Tensor) -> Tensor:
         """Foretells the rank of each cell's error, with a gradient for the head alone."""
         grid = encoder.grid()
-        with _observing(encoder):
+        with observing(encoder):
             coarsest = encoder(image).maps[-1]  # (B, D, h, w)
             if tuple(coarsest.shape[-2:]) != grid:  # the strides of a CNN need not be the side of a cell
                 coarsest = F.adaptive_avg_pool2d(coarsest, grid)
@@ -132,47 +129,13 @@ class AttentionGuide(Guide):
 
     def __init__(self, encoder: Encoder, share: float = 0.5) -> None:
         super().__init__(share)
-        backbone = encoder.backbone
-        last = backbone.blocks[-1] if isinstance(backbone, VisionTransformer) else None
-        if not isinstance(last, Block) or not isinstance(last.attn, Attention):
-            raise ValueError(
-                f"a {type(backbone).__name__} has no attention of one token to all patches; choose hard, or a ViT"
-            )
+        if (missing := without_attention(encoder)) is not None:
+            raise ValueError(f"{missing}; choose hard, or a ViT")
 
     def scores(self, encoder: Encoder, image: Tensor) -> Tensor:
         """The attention that is paid to each cell."""
-        backbone = encoder.backbone
-        with _observing(encoder):
-            tokens = backbone.norm_pre(backbone._pos_embed(backbone.patch_embed(image)))
-            for block in backbone.blocks[:-1]:
-                tokens = block(tokens)
-            last = backbone.blocks[-1]
-            return attention_paid(
-                last.attn, last.norm1(tokens), backbone.num_prefix_tokens, backbone.cls_token is not None
-            )
-
-
-def attention_paid(attention: nn.Module, tokens: Tensor, prefix: int, has_class_token: bool) -> Tensor:
-    """Attention that the class token, or else the mean query of the patches, pays to each patch.
-
-    Args:
-        attention: timm's, with `qkv`, `q_norm`, `k_norm`, `num_heads` and `scale`.
-        tokens: (B, P + N, D), normed for this attention.
-        prefix: P, tokens before those of patches, the class token first.
-        has_class_token: whether there is one.
-
-    Returns:
-        (B, N) float, mean over heads.
-    """
-    qkv = attention.qkv(tokens)  # type: ignore[operator]  # timm is not typed
-    heads = attention.num_heads
-    queries, keys, _ = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, P + N, d)
-    queries, keys = attention.q_norm(queries), attention.k_norm(keys)  # type: ignore[operator]
-    query = queries[:, :, :1] if has_class_token else queries[:, :, prefix:].mean(dim=2, keepdim=True)
-    weights: Tensor = (query.float() @ keys.float().transpose(-2, -1) * attention.scale).softmax(
-        dim=-1
-    )  # (B, heads, 1, P + N)
-    return weights[:, :, 0, prefix:].mean(dim=1)
+        with observing(encoder):
+            return attention_to_cells(encoder, image)
 
 
 def hide_by_score(scores: Tensor, visible: Tensor, noise: Tensor, share: float) -> Tensor:
@@ -217,16 +180,3 @@ def _rank(values: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(
         -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
     )
-
-
-@contextmanager
-def _observing(encoder: Encoder) -> Iterator[None]:
-    """Looks without leaving a trace: no gradient, no dropout, no statistics of norms; then as it was."""
-    training = [module for module in encoder.modules() if module.training]
-    encoder.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True

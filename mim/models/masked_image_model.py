@@ -1,6 +1,7 @@
 """Hide cells, rebuild them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -127,6 +128,28 @@ class MaskedImageModel(nn.Module):
         with quick_on_cpu(image.device):
             prediction: Prediction = self.decoder(self.encoder(image, visible, self.visible_count), visible)
         return prediction
+
+    @torch.no_grad()
+    def cell_errors(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Gives the error of each hidden cell, as the loss sums it up over the targets; nothing is guided.
+
+        Args:
+            batch: `image` and `visible` as `forward` takes them; any number of cells may be visible.
+
+        Returns:
+            Errors (B, gh * gw), zero where a cell was not predicted or is visible; and (B, gh * gw) bool, where there
+            is one.
+        """
+        image, visible = (batch["image"] - self.mean) / self.std, batch["visible"]
+        with quick_on_cpu(image.device):
+            prediction: Prediction = self.decoder(self.encoder(image, visible), visible)
+        right, _ = self._right(image, prediction)
+        errors = self._errors(prediction, right)
+        together = torch.stack([self.weights[name] * error for name, error in errors.items()]).sum(dim=0)
+        counted = prediction.counted(visible)
+        both = torch.stack([together.float().masked_fill(~counted, 0), counted.float()], dim=-1)
+        laid = replace(prediction, values=both).lay(visible[0].numel())
+        return laid[..., 0], laid[..., 1] > 0
 
     @torch.no_grad()
     def reconstruct(self, batch: dict[str, Tensor]) -> Tensor | None:

@@ -11,8 +11,10 @@ from mim.config import EncoderConfig, FinetuneConfig, MaskerConfig
 from mim.errors import MimError
 from mim.files import write_atomically
 from mim.masking import PatchMasker, ThresholdMasker
+from mim.masking.threshold import ScoreSource
 from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights, read_exported
 from mim.stages.common import NetworkInput, configured_encoder, logger, resolve_input
+from mim.stages.score_source import source_of_run, start_source
 from mim.tasks import MaskedClassifier, MaskTraining
 from mim.training import load_weights
 
@@ -97,8 +99,13 @@ def first_encoder(config: FinetuneConfig) -> tuple[Encoder, NetworkInput]:
     return encoder, meets
 
 
-def build_masker(config: MaskerConfig, encoder: Encoder) -> nn.Module | None:
+def build_masker(config: MaskerConfig, encoder: Encoder, source: ScoreSource | None = None) -> nn.Module | None:
     """Builds the masker that a configuration describes, for the encoder's patch grid.
+
+    Args:
+        config: its settings.
+        encoder: that is behind it.
+        source: what a threshold masker scores by where its score needs a model (`mim.stages.score_source`).
 
     Raises:
         MimError: it does not fit the encoder.
@@ -107,7 +114,7 @@ def build_masker(config: MaskerConfig, encoder: Encoder) -> nn.Module | None:
         return None
     if config.kind == "threshold":
         try:
-            return ThresholdMasker(config.threshold, config.score, config.direction, encoder.patch_size)
+            return ThresholdMasker(config.threshold, config.score, config.direction, encoder.patch_size, source=source)
         except ValueError as error:
             raise MimError(f"masker.threshold: {error}") from error
     low, high = config.random_keep
@@ -120,14 +127,20 @@ def build_masker(config: MaskerConfig, encoder: Encoder) -> nn.Module | None:
 
 
 def build_classifier(
-    config: FinetuneConfig, encoder: Encoder, meets: NetworkInput, classes: int, class_weights: Tensor | None
+    config: FinetuneConfig,
+    encoder: Encoder,
+    meets: NetworkInput,
+    classes: int,
+    class_weights: Tensor | None,
+    run: Path | None = None,
 ) -> MaskedClassifier:
-    """Builds the classifier around an encoder."""
+    """Builds the classifier around an encoder: to be trained, or that of a finished run, whose weights come later."""
     masker = config.masker
+    source = start_source(config, encoder, meets) if run is None else source_of_run(config, encoder, meets, run)
     return MaskedClassifier(
         encoder,
         num_classes=classes,
-        masker=build_masker(masker, encoder),
+        masker=build_masker(masker, encoder, source),
         class_weights=class_weights,
         smoothing=config.smoothing,
         mask_training=MaskTraining(masker.budget_weight, masker.random_share, masker.random_keep, masker.warmup),
@@ -145,7 +158,7 @@ def load_classifier(run: Path, config: FinetuneConfig, description: TaskDescript
     meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
     weights = load_weights(run / "model.safetensors")
     encoder = build_encoder(description.encoder)
-    task = build_classifier(config, encoder, meets, len(description.classes), weights.get("class_weights"))
+    task = build_classifier(config, encoder, meets, len(description.classes), weights.get("class_weights"), run)
     try:
         task.load_state_dict(weights)
     except RuntimeError as error:

@@ -12,9 +12,8 @@ from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from mim import __version__
-from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, TrainingConfig, load_config
+from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
 from mim.data import LabelledFilm, PreparedDataset, Splits, count_copies, split_hash
-from mim.data.boxes import read_boxes
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
 from mim.evaluation import (
@@ -32,9 +31,9 @@ from mim.stages.blocks import BLOCKS
 from mim.stages.classifier import TaskDescription, load_classifier
 from mim.stages.common import content_hash, logger, write_lines, writing
 from mim.stages.evaluation_context import EvaluationContext, Scored
-from mim.stages.finetune import labelled_films, make_dataset
+from mim.stages.finetune import known_lesions, labelled_films, make_dataset
+from mim.stages.finished_run import load_init, read_finished
 from mim.stages.pretrain_films import make_dataset as make_pretraining_dataset
-from mim.stages.pretrain_model import load_pretrained_task
 from mim.stages.pretrain_pictures import PICTURED_FILMS, reconstruct
 from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
@@ -110,14 +109,7 @@ def open_finished(config: EvaluateConfig) -> tuple[Path, FinetuneConfig, TaskDes
     if not config.run:
         raise MimError("which run? give the folder of a run of finetune.py: evaluate.py runs/<name>")
     run = Path(config.run)
-    if not run.is_dir():
-        raise MimError(f"{run}: there is no such run")
-    if not (run / "config.yaml").is_file():
-        raise MimError(f"{run}: is not a run: it has no config.yaml")
-    description = TaskDescription.load(run)
-    if not (run / "finished.json").is_file():
-        raise MimError(f"{run}: is not finished; start the command that began it again, and it goes on")
-    finetuned = load_config(FinetuneConfig, run / "config.yaml", [])
+    finetuned, description = read_finished(run)
     if config.data_path is not None:
         moved = finetuned.data.model_copy(update={"path": config.data_path})
         finetuned = finetuned.model_copy(update={"data": moved})
@@ -195,15 +187,14 @@ def describe_leakage(description: TaskDescription, splits: Splits) -> list[str]:
 
 def rebuild(finetuned: FinetuneConfig, films: PreparedDataset, splits: Splits) -> tuple[list[Reconstruction], str]:
     """Reconstructs some test films by the pretraining run's decoder; else says why not."""
-    if finetuned.init is None or not finetuned.init_weights:
-        return [], "None are shown: this model did not start from a pretraining run."
-    run = Path(finetuned.init)
     try:
-        pretrained = load_config(PretrainConfig, run / "config.yaml", [])
-        task = load_pretrained_task(run, pretrained).eval()
+        loaded = load_init(finetuned)
     except MimError as error:
         logger.warning("no reconstructions: %s", error)
         return [], "None are shown: the pretraining run that this model started from is no longer at hand."
+    if loaded is None:
+        return [], "None are shown: this model did not start from a pretraining run."
+    pretrained, task = loaded
     if not task.draws:
         return [], "None are shown: pixels were not among the targets of the pretraining run."
     indices = [film.index for film in splits.test[:PICTURED_FILMS]]
@@ -223,13 +214,13 @@ def worst_cases(
     metrics: Metrics,
 ) -> list[Case]:
     """The most confident errors of each kind, with the mask and, where known, the lesions."""
-    data = finetuned.data
-    boxes = {} if data.boxes is None else read_boxes(films, Path(data.path), data.boxes)
+    annotations = known_lesions(finetuned.data, films)
     missed, alarmed = choose_worst(predictions, metrics.threshold.value, config.worst)
     cases = []
     for row in (*missed, *alarmed):
         image = dataset[0, row]["image"][0].numpy()
         height, width = image.shape
+        lesions = () if annotations is None else annotations.of(chosen[row].index)
         cases.append(
             Case(
                 image_id=predictions.image_id[row],
@@ -240,7 +231,7 @@ def worst_cases(
                 visible=None if finetuned.masker.kind == "none" else scored.visible[row],
                 boxes=[
                     (x1 * width, y1 * height, x2 * width, y2 * height)
-                    for x1, y1, x2, y2 in boxes.get(chosen[row].index, [])
+                    for x1, y1, x2, y2 in (lesion.box for lesion in lesions)
                 ],
             )
         )

@@ -1,6 +1,6 @@
 """What the blocks of an evaluation are made from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,14 +77,20 @@ class EvaluationContext:
         """The rows of the test films."""
         return range(len(self.splits.val), len(self.splits.val) + len(self.splits.test))
 
-    def batches(self, rows: range) -> Iterator[tuple[range, dict[str, Tensor]]]:
+    def batches(self, rows: Sequence[int]) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
         """Gives some films in batches, on the device, with the rows that each batch holds."""
         size = self.config.batch_size
-        for start in range(rows.start, rows.stop, size):
-            part = range(start, min(start + size, rows.stop))
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
             yield part, self.fabric.to_device(default_collate([self.dataset[0, row] for row in part]))
 
-    @torch.inference_mode()
     def score(self, batch: dict[str, Tensor], visible: Tensor | None) -> NDArray[np.float64]:
         """Probability of the second class, (B,), where the encoder sees these cells alone; None = all of them."""
-        return self.task.classify(batch["image"], visible).double().softmax(dim=1)[:, 1].cpu().numpy()
+        return positive_score(self.task, batch, visible)
+
+
+@torch.inference_mode()
+def positive_score(task: MaskedClassifier, batch: dict[str, Tensor], visible: Tensor | None) -> NDArray[np.float64]:
+    """Probability that a classifier gives to the second class, (B,), where it sees these cells alone; None = all."""
+    score: NDArray[np.float64] = task.classify(batch["image"], visible).double().softmax(dim=1)[:, 1].cpu().numpy()
+    return score

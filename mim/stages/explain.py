@@ -18,8 +18,8 @@ from mim.stages.explainers import KNOWS_NO_CLASS, Answer, can_explain, explain_p
 from mim.stages.some_films import (
     called_positive_from,
     choose_rows,
-    lesion_boxes,
     lesion_cells,
+    lesions_by_row,
     take_films,
 )
 
@@ -38,11 +38,12 @@ def explanations_section(context: EvaluationContext) -> Section | None:
     first = answer_of(context, rows[0])
     names = [name for name in config.methods if can_explain(first, name)]
     left_out = [name.replace("_", " ") for name in config.methods if name not in names]
-    lesions = lesion_boxes(context)
+    lesions = lesions_by_row(context)
     kept: Kept = defaultdict(list)
     for row in tqdm(rows, desc="explain", unit="film", leave=False, disable=None):
         answer = answer_of(context, row)
-        lesion = lesion_cells(lesions[row], context.task.encoder.grid()) if row in lesions else None
+        encoder = context.task.encoder
+        lesion = lesion_cells(lesions[row], encoder.image_size, encoder.grid()) if row in lesions else None
         for name, curves in measure_film(answer, names, config, called_sign(context, row), lesion).items():
             kept[name].append(curves)
     measured = {name: gather(curves) for name, curves in kept.items()}
@@ -113,7 +114,7 @@ def draw_worst(context: EvaluationContext, config: ExplanationsConfig, best: str
     missed, alarmed = choose_worst(context.predictions, context.metrics.threshold.value, config.pictures)
     turns = [row for pair in zip(missed, alarmed, strict=False) for row in pair]
     rows = [*turns, *(row for row in (*missed, *alarmed) if row not in turns)][: config.pictures]
-    lesions = lesion_boxes(context)
+    lesions = lesions_by_row(context)
     height, width = context.task.encoder.image_size
     pictures = []
     for row in rows:
@@ -123,7 +124,10 @@ def draw_worst(context: EvaluationContext, config: ExplanationsConfig, best: str
         if best.replace(" ", "_") in KNOWS_NO_CLASS:
             scores = scores - np.nanmin(scores)  # more or less weight, and nothing against
             meaning = "The stronger the orange, the more weight, for whichever answer"
-        boxes = [(x1 * width, y1 * height, x2 * width, y2 * height) for x1, y1, x2, y2 in lesions.get(row, [])]
+        boxes = [
+            (x1 * width, y1 * height, x2 * width, y2 * height)
+            for x1, y1, x2, y2 in (one.box for one in lesions.get(row, ()))
+        ]
         kind = "false negative" if context.predictions.label[row] else "false positive"
         caption = (
             f"{kind}, film {context.predictions.image_id[row]}, score {context.predictions.score[row]:.3f}: {best}. "

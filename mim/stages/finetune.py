@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_auroc
 
-from mim.config import FinetuneConfig, dump_config
+from mim.config import FinetuneConfig, LabelledDataConfig, dump_config
 from mim.data import (
     LabelledFilm,
     PreparedDataset,
@@ -23,8 +23,8 @@ from mim.data import (
     split_hash,
     take_label_fraction,
 )
+from mim.data.annotations import Annotations, read_annotations
 from mim.data.augment import evaluation_transform, train_transform
-from mim.data.boxes import read_boxes
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, build_classifier, first_encoder
@@ -38,6 +38,7 @@ from mim.stages.common import (
     steps_per_epoch,
     writing,
 )
+from mim.stages.score_source import save_source
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
 
 
@@ -69,6 +70,7 @@ def finetune(config: FinetuneConfig) -> Path:
             with writing(folder.path):
                 save_splits(folder.path / "splits.csv", splits)
                 description.save(folder.path)
+                save_source(config, folder.path)
             logger.info("%s", count_films(splits))
 
         per_epoch = steps_per_epoch(config, len(splits.train), fabric.world_size)
@@ -108,8 +110,7 @@ def labelled_films(config: FinetuneConfig) -> tuple[PreparedDataset, Splits]:
     films = open_films(data)
     salt = dataset_salt(films, Path(data.cache))
     labelled = attach_labels(films, Path(data.path), data.labels, data.target, salt)
-    if data.boxes is not None:  # evaluate.py draws them: it must not be the first to find that they are wrong
-        read_boxes(films, Path(data.path), data.boxes)
+    known_lesions(data, films)  # evaluate.py draws them: it must not be the first to find that they are wrong
     splits = split_films(
         labelled,
         val_fraction=data.val_fraction,
@@ -122,6 +123,17 @@ def labelled_films(config: FinetuneConfig) -> tuple[PreparedDataset, Splits]:
     )
     splits = take_label_fraction(splits, data.label_fraction, config.seed)
     return films, limit_training(splits, data.train_limit, config.seed)
+
+
+def known_lesions(data: LabelledDataConfig, films: PreparedDataset) -> Annotations | None:
+    """Reads the lesions that `data.boxes` names; None where it names none.
+
+    Raises:
+        MimError: the file cannot be used, in one line.
+    """
+    if data.boxes is None:
+        return None
+    return read_annotations(films, Path(data.path), data.boxes, data.lesion_categories, data.grades)
 
 
 def count_met(config: FinetuneConfig, films: PreparedDataset, splits: Splits) -> int:
@@ -162,11 +174,29 @@ def make_dataset(
     image_size: tuple[int, int],
     *,
     training: bool,
+    annotations: Annotations | None = None,
 ) -> FilmDataset:
-    """Labelled films; in training cropped, flipped and changed in exposure at random."""
+    """Labelled films; in training cropped, flipped and changed in exposure at random.
+
+    Args:
+        config: what is random, and the seed.
+        films: where they are stored.
+        chosen: which of them.
+        image_size: (height, width) in pixels.
+        training: whether they are changed at random.
+        annotations: what is to be in samples as `lesion`; None = nothing.
+    """
     transform = train_transform(config.augment, image_size) if training else evaluation_transform(image_size)
     labels = [film.label for film in chosen]
-    return FilmDataset(films, [film.index for film in chosen], transform, config.seed, labels=labels, integers=training)
+    return FilmDataset(
+        films,
+        [film.index for film in chosen],
+        transform,
+        config.seed,
+        labels=labels,
+        integers=training,
+        lesions=None if annotations is None else annotations.lesions,
+    )
 
 
 def masker_ready(config: FinetuneConfig, plan: Plan) -> int:

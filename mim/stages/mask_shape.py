@@ -11,7 +11,7 @@ from mim.evaluation.mask_shape import Cells, ShapeScores, roll_mask, scatter_mas
 from mim.stages.evaluation_context import EvaluationContext
 from mim.stages.hidings import Hiding, available, own_hiding, with_hiding
 from mim.stages.missingness import score_visible
-from mim.stages.some_films import SomeFilms, called_positive_from, choose_rows, lesion_boxes, lesion_cells, take_films
+from mim.stages.some_films import SomeFilms, called_positive_from, choose_rows, lesion_cells, lesions_by_row, take_films
 
 
 def mask_shape_section(context: EvaluationContext) -> Section | None:
@@ -36,13 +36,14 @@ def mask_shape_section(context: EvaluationContext) -> Section | None:
 
 def find_outlines(context: EvaluationContext) -> dict[str, tuple[SomeFilms, Cells]]:
     """Films and what is to be hidden of them, (N, rows, columns): lesions, and what the masker hides."""
-    count, grid = context.config.missingness.shape_films, context.task.encoder.grid()
+    count, encoder = context.config.missingness.shape_films, context.task.encoder
     found: dict[str, tuple[SomeFilms, Cells]] = {}
-    boxes = {row: own for row, own in lesion_boxes(context).items() if row in context.test_rows}
-    if boxes:
-        drawn = np.random.default_rng(derive_seed(context.config.seed, "lesions")).permutation(sorted(boxes))
+    lesions = {row: own for row, own in lesions_by_row(context).items() if row in context.test_rows}
+    if lesions:
+        drawn = np.random.default_rng(derive_seed(context.config.seed, "lesions")).permutation(sorted(lesions))
         rows = sorted(drawn[:count].tolist())
-        found["lesion"] = take_films(context, rows), np.stack([lesion_cells(boxes[row], grid) for row in rows])
+        cells = [lesion_cells(lesions[row], encoder.image_size, encoder.grid()) for row in rows]
+        found["lesion"] = take_films(context, rows), np.stack(cells)
     if context.task.masker is not None:
         rows = choose_rows(context, count, "mask shape")
         hidden = ~context.scored.visible[rows]

@@ -1,17 +1,18 @@
 """Some test films for blocks that would take too long on all: pixels, lesions, and who they belong to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mim.data.boxes import read_boxes
-from mim.data.regions import Box
+from mim.data.annotations import Lesion, draw_lesions
 from mim.data.seed import derive_seed
 from mim.evaluation.mean_figure import Resampling
 from mim.stages.evaluation_context import EvaluationContext
+from mim.stages.finetune import known_lesions
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class SomeFilms:
 
     rows: list[int]
     image: Tensor
-    label: np.ndarray
+    label: npt.NDArray[np.int64]
     resampling: Resampling
 
 
@@ -61,20 +62,19 @@ def called_positive_from(context: EvaluationContext) -> float:
     return 0.5 if value is None else value
 
 
-def lesion_boxes(context: EvaluationContext) -> dict[int, list[Box]]:
-    """Boxes of lesions by row, xyxy as shares of width and height; empty where the run has no `data.boxes`."""
-    data = context.finetuned.data
-    if data.boxes is None:
+def lesions_by_row(context: EvaluationContext) -> dict[int, tuple[Lesion, ...]]:
+    """Lesions of the rows that have any; empty where the run has no `data.boxes`."""
+    annotations = known_lesions(context.finetuned.data, context.films)
+    if annotations is None:
         return {}
-    boxes = read_boxes(context.films, Path(data.path), data.boxes)
-    return {row: boxes[film.index] for row, film in enumerate(context.chosen) if boxes.get(film.index)}
+    found = {row: annotations.of(film.index) for row, film in enumerate(context.chosen)}
+    return {row: lesions for row, lesions in found.items() if lesions}
 
 
-def lesion_cells(boxes: list[Box], grid: tuple[int, int]) -> np.ndarray:
-    """The cells that boxes touch: (rows, columns) bool."""
-    cells = np.zeros(grid, dtype=bool)
-    for left, top, right, bottom in boxes:
-        rows = slice(int(np.floor(top * grid[0])), max(int(np.ceil(bottom * grid[0])), int(top * grid[0]) + 1))
-        columns = slice(int(np.floor(left * grid[1])), max(int(np.ceil(right * grid[1])), int(left * grid[1]) + 1))
-        cells[rows, columns] = True
-    return cells
+def lesion_cells(
+    lesions: Sequence[Lesion], image_size: tuple[int, int], grid: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """The cells that lesions touch: (rows, columns) bool."""
+    (height, width), (rows, columns) = image_size, grid
+    blocks = draw_lesions(lesions, image_size).reshape(rows, height // rows, columns, width // columns)
+    return np.asarray(blocks.any(axis=(1, 3)))

@@ -2,5 +2,6 @@
 
 from mim.models import MaskedImageModel
 from mim.tasks.classification import MaskedClassifier, MaskTraining
+from mim.tasks.score_sources import AttentionScore, ReconstructionError
 
-__all__ = ["MaskTraining", "MaskedClassifier", "MaskedImageModel"]
+__all__ = ["AttentionScore", "MaskTraining", "MaskedClassifier", "MaskedImageModel", "ReconstructionError"]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mim.masking.gates import budget_loss
+from mim.masking.grids import GridFit
 from mim.masking.learned import PatchMasker
 from mim.masking.patterns import random_visible_batch
 from mim.models.encoder import Encoder
@@ -71,6 +72,7 @@ class MaskedClassifier(nn.Module):
         self.mean = mean
         self.std = std
         self.progress = 1.0
+        self.fit_to_grid = GridFit()
 
     def set_progress(self, fraction: float) -> None:
         """Tells how much of the training lies behind, in [0, 1]; the warm-up of the masker ends by it."""
@@ -89,7 +91,9 @@ class MaskedClassifier(nn.Module):
         if self.training and isinstance(self.masker, PatchMasker):
             return self._learn_mask(batch, self.masker)
         image = batch["image"]
-        visible = None if self.masker is None else self.masker(batch).visible
+        visible = None
+        if self.masker is not None:
+            visible = self.fit_to_grid(self.masker(batch), self.encoder.grid()).visible
         logits = self.classify(image, visible)
         if visible is None:
             visible = torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device)
@@ -118,7 +122,7 @@ class MaskedClassifier(nn.Module):
         settings = self.mask_training
         warming_up = self.progress < settings.warmup
         count = len(image) if warming_up else round_at_random(settings.random_share * len(image))
-        mask = masker(batch)
+        mask = self.fit_to_grid(masker(batch), self.encoder.grid())
         assert mask.gate is not None
         assert mask.scores is not None
         visible = mask.visible.clone()

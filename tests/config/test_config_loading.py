@@ -36,6 +36,8 @@ def values(annotation, constraints=()):
         return values(annotation, [*constraints, *inner])
     if get_origin(annotation) in (Union, types.UnionType):
         return st.one_of(*(values(member, constraints) for member in get_args(annotation)))
+    if get_origin(annotation) is tuple and Ellipsis in get_args(annotation):
+        return st.lists(values(get_args(annotation)[0]), max_size=3).map(tuple)
     if get_origin(annotation) is tuple:
         return st.tuples(*(values(item) for item in get_args(annotation)))
     if get_origin(annotation) is Literal:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from import_calls import SOURCES, boxes_of, problems, rows, run
 
 from mim.data import attach_labels
-from mim.data.boxes import read_boxes
+from mim.data.annotations import read_annotations
 from mim.data.import_labels import main
 from mim.data.importers.masks import run_lengths
 
@@ -47,9 +47,9 @@ def test_every_format_with_boxes_comes_out_alike_and_the_doors_take_it(kind: str
     prepared = store_films(films, tmp_path / "prepared")
     labelled = attach_labels(prepared, films, output / "labels.csv", "caries", SALT)
     assert [film.label for film in labelled.films] == [1, 0]
-    shares = read_boxes(prepared, films, str(output / "boxes.coco.json"))
+    shares = [lesion.box for lesion in read_annotations(prepared, films, str(output / "boxes.coco.json")).of(0)]
     wanted = [(x / WIDTH, y / HEIGHT, r / WIDTH, b / HEIGHT) for x, y, r, b in BOXES.values()]
-    np.testing.assert_allclose(shares[0], wanted, atol=1e-4)
+    np.testing.assert_allclose(shares, wanted, atol=1e-4)
 
 
 def test_folders_are_classes_and_may_be_splits_too(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mim.data import PreparedDataset, attach_labels, excluded_from_pretraining, load_seen, save_seen, split_films
-from mim.data.boxes import read_boxes
+from mim.data.annotations import read_annotations
 from mim.data.build import build
 from mim.data.decode import DecodeOptions
 from mim.data.prepare import prepare
@@ -96,7 +96,8 @@ def test_boxes_land_in_their_tiles(tiled) -> None:
     boxes = [(1, [62, 10, 8, 8]), (1, [170, 90, 8, 8]), (2, [5, 5, 10, 20])]
     coco = {"images": images, "annotations": [{"image_id": image, "bbox": box} for image, box in boxes]}
     (tiled.source / "boxes.json").write_text(json.dumps(coco))
-    found = read_boxes(tiled, tiled.source, "boxes.json")
+    annotations = read_annotations(tiled, tiled.source, "boxes.json")
+    found = {film: [lesion.box for lesion in lesions] for film, lesions in annotations.lesions.items()}
     tile = {tiled.rows[number].tile: number for number in found if tiled.rows[number].image == "A.dcm"}
     assert set(tile) == {0, 1, 5}
     assert found[tile[0]] == [(62 / 64, 10 / 64, 1.0, 18 / 64)]

@@ -143,3 +143,29 @@ def test_a_gate_in_a_cascade_keeps_its_gradient_and_agrees_with_what_is_visible(
 def test_a_cascade_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         MaskerCascade([])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 1 / 3, 0.5, 0.7, 1.0, 2])
+def test_it_is_the_layer_that_keeps_values_at_or_above_the_threshold(dtype, threshold):
+    """`values >= threshold`, with values that are equal to it and its nearest neighbours in their own type."""
+    values = torch.linspace(0, 2, 60).to(dtype)
+    if dtype.is_floating_point:
+        tie = torch.tensor(threshold, dtype=dtype)
+        values[7:10] = torch.stack([tie, tie.nextafter(tie + 1), tie.nextafter(tie - 1)]) if tie.itemsize > 2 else tie
+    masker = ThresholdMasker(threshold, values.view(6, 10), patch_size=1)
+    image = torch.zeros(1, 1, 6, 10)
+    kept = masker({"image": image}).visible.flatten()
+    assert torch.equal(kept, values >= threshold)
+    if dtype.is_floating_point:
+        assert kept[7]
+        assert not torch.where(kept, values, 0)[9] or dtype.itemsize == 2
+    below = ThresholdMasker(threshold, values.view(6, 10), "below", patch_size=1)({"image": image})
+    assert torch.equal(below.visible.flatten(), values <= threshold) or below.rescued.all()
+
+
+def test_a_warning_can_be_given_of_very_many_pixels(caplog):
+    masker = ThresholdMasker(2.0, per="pixel")
+    with caplog.at_level(logging.WARNING):
+        masker({"image": torch.rand(1, 1, 4200, 4200)})  # more than torch takes a quantile of
+    assert "keeps nothing" in caplog.text

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from mim.config import MaskingConfig
 from mim.errors import MimError
 from mim.models import create_encoder
-from mim.models.guides import AttentionGuide, HardPatchGuide, attention_paid, hide_by_score, ranking_loss
+from mim.models.attention import attention_paid
+from mim.models.guides import AttentionGuide, HardPatchGuide, hide_by_score, ranking_loss
 from mim.stages.pretrain_masking import build_guide
 from mim.tasks import MaskedImageModel
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from mim.config import ExplanationsConfig, MissingnessConfig
+from mim.data.annotations import Lesion
 from mim.evaluation.explain import area_under
 from mim.evaluation.mask_shape import roll_mask
 from mim.evaluation.mean_figure import Resampling
@@ -201,8 +202,11 @@ def test_on_films_without_content_an_outline_is_seen_where_it_is_painted_and_les
     assert spread["grey"] < 1e-4 < spread["layer"] < spread["black"]
 
 
-def test_boxes_are_laid_on_every_cell_that_they_touch() -> None:
-    cells = lesion_cells([(0.30, 0.55, 0.45, 0.70), (0.99, 0.0, 1.0, 0.01)], (4, 4))
-    assert np.argwhere(cells).tolist() == [[0, 3], [2, 1]]
-    assert lesion_cells([(0.2, 0.2, 0.3, 0.3)], (4, 4)).sum() == 4
-    assert lesion_cells([(0.5, 0.5, 0.5, 0.5)], (4, 4)).sum() == 1
+def test_lesions_are_on_every_cell_that_they_touch() -> None:
+    def cells(*boxes: tuple[float, float, float, float]) -> np.ndarray:
+        lesions = [Lesion(box, "caries", 0, "", None, "", 1.0, None) for box in boxes]
+        return lesion_cells(lesions, (64, 64), (4, 4))
+
+    assert np.argwhere(cells((0.30, 0.55, 0.45, 0.70), (0.99, 0.0, 1.0, 0.01))).tolist() == [[0, 3], [2, 1]]
+    assert cells((0.2, 0.2, 0.3, 0.3)).sum() == 4
+    assert cells((0.55, 0.55, 0.551, 0.551)).sum() == 1

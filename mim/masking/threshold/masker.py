@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,10 @@ from mim.masking.scores import SCORES, Score, score_cells, score_pixels
 
 logger = logging.getLogger(__name__)
 
+MOST_SORTED = 2**20  # values of a batch that its distribution is told by
+ModelScore = Literal["reconstruction_error", "attention"]
 ScoreSource = Callable[[dict[str, Tensor]], Tensor]
+MODEL_SCORES: tuple[str, ...] = get_args(ModelScore)  # made by a model, which this room does not know
 
 
 class ThresholdMasker(nn.Module):
@@ -26,14 +29,17 @@ class ThresholdMasker(nn.Module):
         threshold: compared with the score; `values >= threshold` are kept. A number; `otsu`, Otsu's threshold of each
             image; or `quantile:0.3`, so that about that share of each image's cells falls below.
         score: `intensity`, the mean of the cell's pixels; `gradient`, the mean length of the pixel gradient by
-            central differences (per pixel); `variance`, the variance of the cell's pixels; a tensor (gh, gw) or
-            (B, gh, gw) of scores from elsewhere; or what makes such a tensor from a batch.
+            central differences (per pixel); `variance`, the variance of the cell's pixels; `reconstruction_error` or
+            `attention`, which `source` gives; a tensor (gh, gw) or (B, gh, gw) of scores from elsewhere; or what makes
+            such a tensor from a batch.
         keep: `above` or `below` the threshold; a score equal to it is kept either way.
         patch_size: side of one cell in pixels; with `per="pixel"` the window that a variance is taken over.
         per: `patch` decides for each cell; `pixel` for each pixel, for an encoder whose cells are pixels.
+        source: what makes the scores that need a model, from a batch: `mim.tasks.ReconstructionError` of a pretrained
+            model, `mim.tasks.AttentionScore` of an encoder. A module is part of this one, weights and all.
 
     Raises:
-        ValueError: a word that is not known.
+        ValueError: a word that is not known, or a score that needs a source and has none.
     """
 
     scores: Tensor | None
@@ -41,15 +47,18 @@ class ThresholdMasker(nn.Module):
     def __init__(
         self,
         threshold: Cutoff,
-        score: Score | Tensor | ScoreSource = "intensity",
+        score: Score | ModelScore | Tensor | ScoreSource = "intensity",
         keep: Direction = "above",
         patch_size: int = 16,
         per: Literal["patch", "pixel"] = "patch",
+        source: ScoreSource | None = None,
     ) -> None:
         super().__init__()
         check_cutoff(threshold)
-        if isinstance(score, str) and score not in SCORES:
-            raise ValueError(f"score must be {', '.join(SCORES[:-1])} or {SCORES[-1]}, not {score!r}")
+        if isinstance(score, str):
+            _check_word(score, source, per)
+        elif source is not None:
+            raise ValueError("score and source both make scores; give score='reconstruction_error' or 'attention'")
         if keep not in ("above", "below"):
             raise ValueError(f"keep must be above or below, not {keep!r}")
         if per not in ("patch", "pixel"):
@@ -59,7 +68,9 @@ class ThresholdMasker(nn.Module):
         self.patch_size = patch_size
         self.per = per
         self.register_buffer("scores", score if isinstance(score, Tensor) else None, persistent=False)
-        self._score = None if isinstance(score, Tensor) else score
+        self._word = score if isinstance(score, str) else None
+        # as an attribute it is part of this module, where it is one
+        self.source: ScoreSource | None = score if callable(score) and not isinstance(score, Tensor) else source
         self._warned: set[str] = set()
 
     def forward(self, batch: dict[str, Tensor]) -> Mask:
@@ -97,11 +108,11 @@ class ThresholdMasker(nn.Module):
             ValueError: scores from elsewhere are of another grid.
         """
         image = batch["image"]
-        if isinstance(self._score, str):
+        if self._word is not None and self.source is None:
             if self.per == "pixel":
-                return score_pixels(image, self._score, self.patch_size | 1)
-            return score_cells(image, self._score, self.patch_size)
-        scores = self.scores if self._score is None else self._score(batch)
+                return score_pixels(image, cast(Score, self._word), self.patch_size | 1)
+            return score_cells(image, cast(Score, self._word), self.patch_size)
+        scores = self.scores if self.source is None else self.source(batch)
         assert scores is not None
         cell = 1 if self.per == "pixel" else self.patch_size
         grid = (image.shape[-2] // cell, image.shape[-1] // cell)
@@ -122,7 +133,8 @@ class ThresholdMasker(nn.Module):
         what = "nothing" if share == 0 else "everything" if share == 1 else ""
         if what and what not in self._warned:
             self._warned.add(what)
-            quartiles = scores.float().quantile(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], device=scores.device))
+            some = scores.flatten()[:: 1 + scores.numel() // MOST_SORTED].float()
+            quartiles = some.quantile(torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], device=scores.device))
             logger.warning(
                 "the threshold %.4g keeps %s of a batch: scores are %s (least, quartiles, largest)",
                 float(cutoffs.mean()),
@@ -131,38 +143,19 @@ class ThresholdMasker(nn.Module):
             )
 
 
-class MaskerCascade(nn.Module):
-    """Maskers one behind the other: a cell stays visible where each of them leaves it visible.
-
-    Args:
-        maskers: called with the same batch. An image of which together they would leave nothing keeps the cell that
-            the last one scores highest, or, if that gives no scores, what the last one shows.
-    """
-
-    def __init__(self, maskers: Sequence[nn.Module]) -> None:
-        super().__init__()
-        if not maskers:
-            raise ValueError("a cascade needs at least one masker")
-        self.maskers = nn.ModuleList(maskers)
-
-    def forward(self, batch: dict[str, Tensor]) -> Mask:
-        """Decides.
-
-        Returns:
-            What all agree on; the gate is the product of theirs, where there are any; scores are the last one's.
-        """
-        masks: list[Mask] = [masker(batch) for masker in self.maskers]
-        visible = torch.stack([mask.visible for mask in masks]).all(dim=0)
-        gates = [mask.gate for mask in masks if mask.gate is not None]
-        gate = None
-        for one in gates:
-            gate = one if gate is None else gate * one
-        rescued = ~visible.flatten(1).any(dim=1)
-        last = masks[-1]
-        if last.scores is not None:
-            visible = keep_best_cell(visible, last.scores.masked_fill(~last.visible, -torch.inf))
-        else:
-            visible = torch.where(rescued[:, None, None], last.visible, visible)
-        if gate is not None:
-            gate = torch.where(rescued[:, None, None], visible.to(gate.dtype), gate * visible)
-        return Mask(visible=visible, gate=gate, scores=last.scores, rescued=rescued)
+def _check_word(score: str, source: ScoreSource | None, per: str) -> None:
+    known = (*SCORES, *MODEL_SCORES)
+    if score not in known:
+        raise ValueError(f"score must be {', '.join(known[:-1])} or {known[-1]}, not {score!r}")
+    if score in SCORES:
+        if source is not None:
+            raise ValueError(f"score={score} is made of the pixels alone; a source is for {' and '.join(MODEL_SCORES)}")
+        return
+    if source is None:
+        name, model = {
+            "reconstruction_error": ("ReconstructionError", "a pretrained MaskedImageModel"),
+            "attention": ("AttentionScore", "a ViT encoder"),
+        }[score]
+        raise ValueError(f"score={score} is made by a model: give source=mim.tasks.{name}({model})")
+    if per == "pixel":
+        raise ValueError(f"score={score} is of cells, not of pixels; give per='patch'")
