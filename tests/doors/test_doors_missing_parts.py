@@ -9,6 +9,8 @@ FEW = (
     "missingness.films=4",
     "missingness.shape_films=4",
     "missingness.removed=[0.5]",
+    "missingness.order=[random, salient_last]",
+    "faithfulness.enabled=false",
     "missingness.superpixels=12",
     "explanations.films=3",
     "explanations.samples=12",
@@ -81,7 +83,8 @@ def test_an_evaluation_asks_nothing_of_it_unless_told_and_gives_the_same_figures
 ) -> None:
     plain = ("bootstrap=100", "accelerator=cpu")
     succeed("evaluate", finetuned["cnn"], *plain, f"output={tmp_path / 'plain'}")
-    assert json.loads((tmp_path / "plain" / "metrics.json").read_text())["blocks"] == {}
+    blocks = json.loads((tmp_path / "plain" / "metrics.json").read_text())["blocks"]
+    assert {"missingness", "mask_shape", "explanations"}.isdisjoint(blocks)
     some = (*FEW, "missingness.films=0", "explanations.pictures=0", "missingness.hiding=[layer, black]")
     for name in ("one", "two"):
         succeed("evaluate", finetuned["cnn"], *some, f"output={tmp_path / name}")
