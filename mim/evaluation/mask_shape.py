@@ -5,7 +5,7 @@ all content is taken away but one grey value, so that an outline is all there is
 Balasubramanian and Feizi, Towards Improved Input Masking for Convolutional Neural Networks, ICCV 2023).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -123,15 +123,16 @@ def shape_block(
     return Section(
         name="mask_shape",
         title="What the outline of a mask does to the answer",
-        first_lines=tuple(line for one, found in figures if (line := _tells_label(one, found["blank_auroc"], own))),
+        first_lines=tuple(line for one, found in figures if (line := _tells_label(one, found, own))),
         text=(
             "Each film is scored whole, and with an outline hidden: where it belongs, moved to another place, and as "
             "many cells scattered at random. Changed: share of the films that are called otherwise than whole. Hiding "
             "a lesion that was found should change the answer in place and not elsewhere; for the masks of a masker "
             f"there is no such rule, and a large change elsewhere shows that outlines matter.{missing}",
             "Blank: every pixel of the film is one grey value, and the outline is all that is left to answer to. A way "
-            "of hiding that shows no outline changes nothing there. Dropped tokens leave no outline, but the network "
-            "knows the places of those that are left.",
+            "of hiding that shows no outline changes nothing there; nor does a fill of about the same grey, which "
+            "shows its outline on real films all the same. Dropped tokens leave no outline, but the network knows the "
+            "places of those that are left.",
         ),
         tables=tuple(_table(outline, figures, own) for outline in dict.fromkeys(one.outline for one, _ in figures)),
         figures={
@@ -152,15 +153,17 @@ def shape_block(
     )
 
 
-def _tells_label(one: ShapeScores, auroc: Figure, own: str) -> str:
+def _tells_label(one: ShapeScores, found: Mapping[str, Figure], own: str) -> str:
     """Says it where the run's own network tells the label from outlines without content."""
+    auroc = found["blank_auroc"]
     if one.hiding != own or one.outline != "masker" or auroc.low is None or auroc.high is None:
         return ""
     if auroc.low <= 0.5 <= auroc.high:
         return ""
     return (
-        f"The network tells the label from the outline of the masks alone, on films without any content: AUROC "
-        f"{in_words(auroc)}. What it says of real films need not come from what they show."
+        "Behind the masks of the test films, the score of a film without any content is related to their labels: AUROC "
+        f"{in_words(auroc)}. The outline of the masks is part of what the network answers to; it moves the score by "
+        f"{in_words(found['blank_spread'])}."
     )
 
 
