@@ -2,6 +2,7 @@
 
 from mim.config.base import Config
 from mim.config.doors import DoorArguments, door, parse_door_arguments
+from mim.config.explanations import ExplanationsConfig, MissingnessConfig
 from mim.config.faithfulness import FaithfulnessConfig
 from mim.config.fields import Block, Setting, list_blocks, list_settings
 from mim.config.help import help_text
@@ -39,12 +40,14 @@ __all__ = [
     "DoorArguments",
     "EncoderConfig",
     "EvaluateConfig",
+    "ExplanationsConfig",
     "FaithfulnessConfig",
     "FinetuneConfig",
     "InputConfig",
     "LabelledDataConfig",
     "MaskerConfig",
     "MaskingConfig",
+    "MissingnessConfig",
     "OptimizerConfig",
     "PretrainConfig",
     "ProbeConfig",

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from mim.config.base import Config, Fraction, Share, Size
+from mim.config.explanations import ExplanationsConfig, MissingnessConfig
 from mim.config.faithfulness import FaithfulnessConfig
 from mim.config.masker import MaskerConfig
 from mim.config.study import StudyConfig
@@ -398,4 +399,6 @@ class EvaluateConfig(Config):
     batch_size: int = Field(64, ge=1, description="films at a time")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
     seed: int = Field(0, ge=0, description="seed of the bootstrap, and of all else that is drawn")
+    missingness: MissingnessConfig = MissingnessConfig()
+    explanations: ExplanationsConfig = ExplanationsConfig()
     faithfulness: FaithfulnessConfig = FaithfulnessConfig()

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,6 +21,9 @@ OUTLINE = (110, 205, 255)  # around hidden cells
 HATCH = (110, 205, 255)
 BOX = (255, 213, 0)
 UNSEEN = (58, 72, 94)  # a hue that no film has: hidden is not dark
+FOR = (255, 140, 0)
+AGAINST = (40, 110, 255)
+TINT = 0.65  # of the strongest cell
 DARKENED = 0.42
 HATCH_STRENGTH = 0.38
 HATCH_SPACING = 9.0  # pixels of the picture, across the lines
@@ -129,6 +133,38 @@ def mask_picture(
     return np.asarray(drawn)
 
 
+def explanation_picture(
+    image: npt.ArrayLike, scores: npt.ArrayLike, boxes: Sequence[Sequence[float]] = (), *, side: int = 512
+) -> Bytes:
+    """Draw a film with the cells tinted by what they do for an answer, and boxes framed.
+
+    Args:
+        image: (H, W), clipped to [0, 1].
+        scores: (gh, gw): above 0 speaks for the answer and is tinted orange, below 0 against it and is tinted blue,
+            the stronger the further from 0; NaN = not seen by the network, and hatched.
+        boxes: xyxy in pixels of `image`.
+        side: Longer side of the picture in pixels.
+
+    Returns:
+        (h, w, 3) uint8.
+
+    Raises:
+        MimError: As `mask_picture`.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    seen = _cells(np.isfinite(values))
+    picture = mask_picture(image, seen, side=side).astype(np.float32)
+    largest = float(np.abs(values[seen]).max()) if seen.any() else 0.0
+    strength = np.nan_to_num(values) / (largest or 1.0)  # (gh, gw) in [-1, 1]
+    height, width = np.shape(image)
+    spread = _spread(strength, picture.shape[:2])[:, :, None]
+    tint = np.where(spread > 0, np.array(FOR, dtype=np.float32), np.array(AGAINST, dtype=np.float32))
+    picture += TINT * np.abs(spread) * (tint - picture)
+    drawn = Image.fromarray(np.rint(picture).astype(np.uint8))
+    _frame(drawn, boxes, picture.shape[1] / width, picture.shape[0] / height)
+    return np.asarray(drawn)
+
+
 def png(picture: Bytes) -> bytes:
     """Encode (h, w) or (h, w, 3) uint8 as PNG."""
     return _encode(Image.fromarray(picture))
@@ -191,11 +227,16 @@ def _fit(height: int, width: int, side: int) -> tuple[int, int]:
 
 def _enlarge(cells: Cells, shape: tuple[int, ...]) -> Cells:
     """Spread a grid (gh, gw) over (h, w) pixels, each pixel in the cell its middle falls into."""
+    return _spread(cells, shape)
+
+
+def _spread(cells: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Give each of (h, w) pixels the value of the cell its middle falls into."""
     rows, columns = (
         np.floor((np.arange(pixels) + 0.5) * count / pixels).astype(np.intp)
         for pixels, count in zip(shape, cells.shape, strict=True)
     )
-    spread: Cells = cells[rows[:, None], columns[None, :]]
+    spread: npt.NDArray[Any] = cells[rows[:, None], columns[None, :]]
     return spread
 
 

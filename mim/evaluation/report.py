@@ -1,6 +1,5 @@
 """`report.html`: one file that asks nobody for anything, for screens, dark rooms and paper."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -10,16 +9,15 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mim.evaluation.curves import precision_recall_plot, roc_plot, score_histogram
+from mim.evaluation.embedding import data_uri, embed
 from mim.evaluation.figures import FIGURES, Figure
 from mim.evaluation.header import Header
 from mim.evaluation.metrics import Metrics
 from mim.evaluation.pictures import (
-    Bytes,
     Case,
     Reconstruction,
     film_picture,
     mask_picture,
-    png,
     reconstruction_picture,
 )
 from mim.evaluation.predictions import Predictions
@@ -197,7 +195,7 @@ def _groups(metrics: Metrics, cases: Sequence[Case]) -> list[dict[str, Any]]:
 
 def _case(case: Case) -> dict[str, Any]:
     kind = "positive" if case.label else "negative"
-    pictures = [_picture(film_picture(case.image), f"Film {case.image_id}, {kind}, as it is")]
+    pictures = [embed(film_picture(case.image), f"Film {case.image_id}, {kind}, as it is")]
     seen = "No mask: the network saw all of it."
     if case.visible is not None:
         visible = np.asarray(case.visible, dtype=bool)
@@ -205,7 +203,7 @@ def _case(case: Case) -> dict[str, Any]:
     frames = f"{len(case.boxes)} lesion {'frame' if len(case.boxes) == 1 else 'frames'}"
     if case.visible is not None or len(case.boxes):
         drawn = mask_picture(case.image, case.visible, case.boxes)
-        pictures.append(_picture(drawn, f"The same film with hidden cells hatched and {frames}. {seen}"))
+        pictures.append(embed(drawn, f"The same film with hidden cells hatched and {frames}. {seen}"))
     marked = f" {frames.capitalize()}." if len(case.boxes) else ""
     names = {"image_id": case.image_id, "patient_id": case.patient_id, "score": case.score}
     return {**names, "seen": seen + marked, "pictures": pictures}
@@ -216,17 +214,9 @@ def _sheet(reconstructions: Sequence[Reconstruction]) -> Picture | None:
         return None
     caption = f"{len(reconstructions)} films, one a row: input, what was visible, and what was rebuilt from it."
     content = reconstruction_picture(reconstructions)
-    return Picture(_data_uri(content), f"Sheet of reconstructions. {caption}", *_png_size(content), caption=caption)
-
-
-def _picture(pixels: Bytes, alt: str) -> Picture:
-    return Picture(_data_uri(png(pixels)), alt, pixels.shape[1], pixels.shape[0])
+    return Picture(data_uri(content), f"Sheet of reconstructions. {caption}", *_png_size(content), caption=caption)
 
 
 def _png_size(content: bytes) -> tuple[int, int]:
     """Width and height from a PNG's first chunk."""
     return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
-
-
-def _data_uri(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"

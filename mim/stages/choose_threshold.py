@@ -24,9 +24,10 @@ from mim.files import write_atomically
 from mim.masking import ThresholdMasker
 from mim.masking.cutoff import Cutoff, check_cutoff
 from mim.models import Encoder
-from mim.stages.classifier import build_masker, first_encoder
+from mim.stages.classifier import first_encoder
 from mim.stages.common import NetworkInput, logger, write_lines, writing
 from mim.stages.finetune import count_met, known_lesions, labelled_films, make_dataset
+from mim.stages.masker import build_masker
 from mim.stages.score_source import start_source
 from mim.training import make_fabric
 
@@ -100,7 +101,7 @@ def choose_threshold(request: ThresholdRequest) -> float:
     count_met(config, films, splits)
     annotations = known_lesions(config.data, films)
     assert annotations is not None
-    masker = build_masker(config.masker, encoder, start_source(config, encoder, meets))
+    masker = build_masker(config.masker, encoder, source=start_source(config, encoder, meets))
     assert isinstance(masker, ThresholdMasker)
 
     def score(chosen: Sequence[LabelledFilm]) -> ScoredFilms:

@@ -15,7 +15,7 @@ def test_help_tells_every_key_type_default_and_meaning(schema):
     for setting in list_settings(schema):
         entry = f"{setting.key} {setting.wanted}; default "
         assert entry in text
-        assert flat(setting.meaning) in text.partition(entry)[2][: len(flat(setting.meaning)) + 60]
+        assert flat(setting.meaning) in text.partition(entry)[2][: len(flat(setting.meaning)) + 160]
 
 
 def test_help_writes_defaults_as_they_are_set():

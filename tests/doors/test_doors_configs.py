@@ -41,7 +41,7 @@ PRETRAINING = {
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }
 OF_STUDIES = ("study",)
-FROM_SCRATCH = {"classify_scratch_resnet": SMALL_IMAGE}
+FROM_SCRATCH = {"classify_scratch_resnet": SMALL_IMAGE, "threshold_resnet": SMALL_IMAGE}
 
 
 def name_of(file: Path) -> str:
