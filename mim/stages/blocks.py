@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from mim.evaluation import Section
 from mim.stages.evaluation_context import EvaluationContext
+from mim.stages.figure_blocks import calibration_block, operating_points_block, strata_block, usefulness_block
 
 Block = Callable[[EvaluationContext], Section | None]
 
-BLOCKS: tuple[Block, ...] = ()
+BLOCKS: tuple[Block, ...] = (operating_points_block, calibration_block, usefulness_block, strata_block)
