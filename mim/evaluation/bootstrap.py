@@ -17,8 +17,8 @@ Floats = npt.NDArray[np.float64]
 Statistic = Callable[[Integers], Floats]
 """From weights (R, N) of N films in R resamples to R values; NaN where a resample does not define one."""
 
-WEIGHTS_AT_A_TIME = 2**21
-"""Largest number of weights held at once: 16 MiB of integers."""
+WEIGHTS_AT_A_TIME = 2**17
+"""Largest number of weights held at once: 1 MiB of integers, which stays in a processor's cache."""
 ROUNDING = 1e-9
 """How far a product such as 0.1 x 30 may lie from the whole number that it stands for."""
 
