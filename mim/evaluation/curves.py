@@ -82,7 +82,7 @@ def roc_plot(test: Predictions, val: Predictions, threshold: float | None, label
                 _mark(axes, point, colour, marker, f"{name}, at the threshold")
         _square(axes, "1 − specificity (false alarms among negatives)", "sensitivity (positives found)")
 
-    return _svg("roc", draw, label)
+    return draw_plot("roc", draw, label)
 
 
 def precision_recall_plot(test: Predictions, val: Predictions, threshold: float | None, label: str) -> str:
@@ -110,7 +110,7 @@ def precision_recall_plot(test: Predictions, val: Predictions, threshold: float 
                 _mark(axes, point, colour, marker, f"{name}, at the threshold")
         _square(axes, "sensitivity (positives found)", "precision (alarms that are right)")
 
-    return _svg("pr", draw, label)
+    return draw_plot("pr", draw, label)
 
 
 def score_histogram(films: Predictions, threshold: float | None, label: str) -> str:
@@ -139,7 +139,7 @@ def score_histogram(films: Predictions, threshold: float | None, label: str) -> 
         axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.grid(visible=True, axis="y")
 
-    return _svg("scores", draw, label, size=(7.2, 3.2), below=-0.2)
+    return draw_plot("scores", draw, label, size=(7.2, 3.2), below=-0.2)
 
 
 def _splits(test: Predictions, val: Predictions) -> Sequence[tuple[Predictions, str, str, str]]:
@@ -172,10 +172,21 @@ def _square(axes: Axes, across: str, up: str) -> None:
     axes.grid(visible=True)
 
 
-def _svg(
+def draw_plot(
     name: str, draw: Callable[[Axes], None], label: str, size: tuple[float, float] = (4.6, 4.9), below: float = -0.16
 ) -> str:
-    """Draw on fresh axes and put a legend below."""
+    """Draw on fresh axes in mim's own style, whatever the user's, and make it fit to stand in a page.
+
+    Args:
+        name: What sets the ids of this drawing apart from those of others on the page.
+        draw: Draws on the axes, in INK, FAINT, POSITIVE, NEGATIVE and ACCENT only.
+        label: What a screen reader says in the plot's place.
+        size: Width and height in inches.
+        below: Where the legend stands, in heights of the axes.
+
+    Returns:
+        An SVG element.
+    """
 
     def fill(figure: Figure) -> None:
         axes = figure.add_subplot()

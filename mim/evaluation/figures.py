@@ -10,6 +10,8 @@ from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
     confusion_matrix,
+    f1_score,
+    precision_score,
     recall_score,
     roc_auc_score,
 )
@@ -22,8 +24,10 @@ from mim.evaluation.bootstrap import (
     average_precision_statistic,
     mean_statistic,
     percentile_interval,
+    ratio_statistic,
     resample_patients,
 )
+from mim.evaluation.delong import delong
 from mim.evaluation.predictions import Predictions
 
 SPLIT_NAMES: Mapping[str, str] = MappingProxyType({"test": "test", "val": "validation"})
@@ -65,12 +69,17 @@ class SplitMetrics:
 
 @dataclass(frozen=True)
 class Definition:
-    """One figure: its value by a library, the same under weights for the bootstrap, and what it needs."""
+    """One figure: its value by a library, the same under weights for the bootstrap, and what it needs.
+
+    `interval`, from films and confidence, takes the place of the bootstrap; `unless` is why it may give none.
+    """
 
     title: str
     value: Callable[[Predictions, float], float]
     weighted: Callable[[Predictions, float], Statistic]
     needs: tuple[str, ...] = ()
+    interval: Callable[[Predictions, float], tuple[float, float] | None] | None = None
+    unless: str = ""
 
 
 def _called(films: Predictions, threshold: float) -> Integers:
@@ -90,6 +99,14 @@ FIGURES: Mapping[str, Definition] = MappingProxyType(
             lambda films, _: auroc_statistic(films.label, films.score),
             ("positive", "negative"),
         ),
+        "auroc_delong": Definition(
+            "AUROC, interval by DeLong",
+            lambda films, _: roc_auc_score(films.label, films.score),
+            lambda films, _: auroc_statistic(films.label, films.score),
+            ("positive", "negative"),
+            lambda films, confidence: delong(films.label, films.patient_id, films.score).interval(confidence),
+            "the variance is 0, or fewer than two patients have a film of each class",
+        ),
         "auprc": Definition(
             "AUPRC",
             lambda films, _: average_precision_score(films.label, films.score),
@@ -107,6 +124,24 @@ FIGURES: Mapping[str, Definition] = MappingProxyType(
             lambda films, at: recall_score(films.label, _called(films, at), pos_label=0),
             lambda films, at: mean_statistic(1 - _called(films, at), films.label == 0),
             ("negative", "threshold"),
+        ),
+        "ppv": Definition(
+            "Positive predictive value",
+            lambda films, at: precision_score(films.label, _called(films, at)),
+            lambda films, at: ratio_statistic(films.label * _called(films, at), _called(films, at)),
+            ("threshold", "called positive"),
+        ),
+        "npv": Definition(
+            "Negative predictive value",
+            lambda films, at: precision_score(films.label, _called(films, at), pos_label=0),
+            lambda films, at: ratio_statistic((1 - films.label) * (1 - _called(films, at)), 1 - _called(films, at)),
+            ("threshold", "called negative"),
+        ),
+        "f1": Definition(
+            "F1 score",
+            lambda films, at: f1_score(films.label, _called(films, at)),
+            lambda films, at: ratio_statistic(2 * films.label * _called(films, at), films.label + _called(films, at)),
+            ("positive", "threshold"),
         ),
         "accuracy": Definition(
             "Accuracy",
@@ -159,13 +194,17 @@ def measure_split(
     values: Mapping[str, Floats] = {}
     dropped = 0
     if patients > 1:
-        statistics = {name: definition.weighted(films, at) for name, definition in computed.items()}
+        drawn = {name: definition for name, definition in computed.items() if definition.interval is None}
+        statistics = {name: definition.weighted(films, at) for name, definition in drawn.items()}
         resampled = resample_patients(films.label, films.patient_id, statistics, resamples=resamples, seed=seed)
         values, dropped = resampled.values, resampled.dropped
     figures = {name: Figure(None, None, None, reasons[name]) for name in reasons}
     for name, definition in computed.items():
-        interval = percentile_interval(values[name], confidence) if name in values else None
-        figures[name] = _figure(float(definition.value(films, at)), interval, patients)
+        if definition.interval is not None:
+            interval = definition.interval(films, confidence) if patients > 1 else None
+        else:
+            interval = percentile_interval(values[name], confidence) if name in values else None
+        figures[name] = _figure(float(definition.value(films, at)), interval, patients, definition.unless)
     positives = int(films.label.sum())
     confusion = None
     if threshold is not None and len(films):
@@ -175,10 +214,10 @@ def measure_split(
     return SplitMetrics(len(films), patients, positives, len(films) - positives, resamples, dropped, ordered, confusion)
 
 
-def _figure(value: float, interval: tuple[float, float] | None, patients: int) -> Figure:
+def _figure(value: float, interval: tuple[float, float] | None, patients: int, unless: str) -> Figure:
     if interval:
         return Figure(value, *interval)
-    none = "one patient only" if patients < 2 else "no resample of the patients held both classes"
+    none = "one patient only" if patients < 2 else unless or "no resample of the patients held both classes"
     return Figure(value, None, None, f"no interval: {none}")
 
 
@@ -188,6 +227,12 @@ def _missing(films: Predictions, split: str, threshold: float | None) -> dict[st
     lacking: dict[str, str] = {}
     if threshold is None:
         lacking["threshold"] = "no threshold could be chosen on the validation films"
+    else:
+        called = films.score >= threshold
+        if not called.any():
+            lacking["called positive"] = f"no {name} film is called positive"
+        if called.all():
+            lacking["called negative"] = f"no {name} film is called negative"
     if not (films.label == 0).any():
         lacking["negative"] = f"the {name} set has no negative film"
     if not (films.label == 1).any():

@@ -22,7 +22,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Lesions:
+class PlacedLesions:
     """Lesions on the films that masks are of.
 
     Attributes:
@@ -69,7 +69,7 @@ class Recall:
     figures: Mapping[str, Figure]
 
 
-def visible_share(lesions: Lesions, masks: Masks) -> Floats:
+def visible_share(lesions: PlacedLesions, masks: Masks) -> Floats:
     """Gives the share of each lesion's area that is visible.
 
     Args:
@@ -85,7 +85,7 @@ def visible_share(lesions: Lesions, masks: Masks) -> Floats:
     return shares
 
 
-def lesion_recall(lesions: Lesions, masks: Mapping[str, Masks], intervals: Intervals) -> tuple[Recall, ...]:
+def lesion_recall(lesions: PlacedLesions, masks: Mapping[str, Masks], intervals: Intervals) -> tuple[Recall, ...]:
     """Gives the share of lesions of which at least half the area is visible, by grade.
 
     Intervals come from resampling the patients who have such lesions, all lesions of a patient together. Where all are
@@ -115,7 +115,7 @@ def lesion_recall(lesions: Lesions, masks: Mapping[str, Masks], intervals: Inter
 
 
 def _recall(
-    grade: str, lesions: Lesions, among: npt.NDArray[np.bool_], found: Mapping[str, Floats], intervals: Intervals
+    grade: str, lesions: PlacedLesions, among: npt.NDArray[np.bool_], found: Mapping[str, Floats], intervals: Intervals
 ) -> Recall:
     patients = [patient for patient, chosen in zip(lesions.patient, among, strict=True) if chosen]
     count, people = int(among.sum()), len(set(patients))

@@ -9,21 +9,24 @@ Keys of `metrics.json` (every number is finite; what cannot be computed is null 
 - `threshold`: `value`, `chosen_on` ("val"), `reason`. A film is called positive where its score >= value.
 - `test`, `val`: `films`, `patients`, `positives`, `negatives`; `resamples`, `dropped` (resamples of one class);
   `confusion` with `true_negatives`, `false_positives`, `false_negatives`, `true_positives`, or null; and the figures
-  `auroc`, `auprc`, `sensitivity`, `specificity`, `accuracy`, `brier`, `prevalence`, `keep_rate` (mean share of cells
-  seen) and `keep_rate_auroc` (AUROC of that share against the label), each `{value, low, high, reason}`, all without
-  unit and in [0, 1].
+  `auroc`, `auroc_delong` (the same with DeLong's interval), `auprc`, `sensitivity`, `specificity`, `ppv`, `npv`, `f1`,
+  `accuracy`, `brier`, `prevalence`, `keep_rate` (mean share of cells seen) and `keep_rate_auroc` (AUROC of that share
+  against the label), each `{value, low, high, reason}`, all without unit and in [0, 1].
 - `blocks`: the figures of each further block of the report, by its name (`mim.evaluation.section`); those of
   `faithfulness` are explained in docs/reference/faithfulness.md.
 - `warnings`: sentences that the report shows at its top.
+
+`mim/evaluation/schemas/metrics.schema.json` says the same as a JSON Schema (draft 2020-12).
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mim.errors import MimError
+from mim.evaluation.admission import admit
 from mim.evaluation.figures import FIGURES, SPLIT_NAMES, SplitMetrics, measure_split
 from mim.evaluation.header import Header
 from mim.evaluation.predictions import Predictions
@@ -102,8 +105,11 @@ def evaluate_predictions(
     confidence: float = 0.95,
     specificity: float = 0.9,
     seed: int = 0,
+    trained_on: Collection[str] = (),
 ) -> Metrics:
     """Choose a threshold on the validation films and measure the test films with it.
+
+    Films without a score, and films of patients that were trained on, are left out; a warning says so.
 
     Intervals come from resampling whole patients (percentile method). The threshold is held fixed in them: they say
     how figures vary with the test patients, not with the validation patients.
@@ -114,18 +120,21 @@ def evaluate_predictions(
         confidence: Level of the intervals.
         specificity: Least specificity on the validation films at the threshold.
         seed: What the resamples follow from.
+        trained_on: Patients whose films the model was trained on.
 
     Raises:
         MimError: A setting out of its range.
     """
     settings = Settings(bootstrap, confidence, specificity, seed)
+    admitted = admit(predictions, trained_on)
+    predictions = admitted.predictions
     films = {split: predictions.of(split) for split in SPLIT_NAMES}
     threshold = choose_threshold(films["val"], specificity)
     measured = {
         split: measure_split(rows, split, threshold.value, resamples=bootstrap, confidence=confidence, seed=seed)
         for split, rows in films.items()
     }
-    warnings = [f"No threshold: {threshold.reason}."] if threshold.reason else []
+    warnings = [*admitted.warnings, *([f"No threshold: {threshold.reason}."] if threshold.reason else [])]
     warnings += _shared_patients(films["test"], films["val"])
     for split, metrics in measured.items():
         warnings += _gaps(split, metrics)

@@ -30,9 +30,13 @@ NO_RECONSTRUCTIONS = "None are shown: no decoder from pretraining was given with
 MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         "auroc": "Chance that a positive film scores above a negative one; 0.5 is guessing.",
+        "auroc_delong": "The same area, its interval from DeLong's formula; films of one patient count as one draw.",
         "auprc": "Average precision over all thresholds; compare with the prevalence.",
         "sensitivity": "Share of the positive films that are called positive at the threshold.",
         "specificity": "Share of the negative films that are called negative at the threshold.",
+        "ppv": "Share of the films called positive that are; it falls where the sick are rare.",
+        "npv": "Share of the films called negative that are; it rises where the sick are rare.",
+        "f1": "Harmonic mean of sensitivity and positive predictive value.",
         "accuracy": "Share of all films that are called rightly at the threshold.",
         "brier": "Mean squared error of the score as a probability; smaller is better.",
         "prevalence": "Share of the films that are positive.",
@@ -76,6 +80,7 @@ def write_report(
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
+    predictions = predictions.scored
     test = predictions.of("test")
     plots, no_plots = _plots(metrics, test, predictions.of("val"))
     page = environment.get_template("report.html.jinja").render(

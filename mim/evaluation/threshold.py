@@ -9,7 +9,7 @@ from mim.evaluation.predictions import Predictions
 
 @dataclass(frozen=True)
 class Threshold:
-    """The score at and above which a film is called positive; None with the reason where none could be chosen."""
+    """The score at and above which something is called positive; None with the reason where none could be chosen."""
 
     value: float | None
     reason: str | None = None
@@ -60,6 +60,7 @@ def choose_worst(predictions: Predictions, threshold: float | None, count: int) 
     test = np.array([split == "test" for split in predictions.split], dtype=bool)
     positive, called = predictions.label == 1, predictions.score >= threshold
     by_score = np.argsort(predictions.score, kind="stable")
+    test &= ~np.isnan(predictions.score)
     missed = by_score[(test & positive & ~called)[by_score]]
     by_score_down = np.argsort(-predictions.score, kind="stable")
     alarmed = by_score_down[(test & ~positive & called)[by_score_down]]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mim.data.seed import derive_seed
 from mim.errors import MimError
-from mim.evaluation import Lesions
+from mim.evaluation import PlacedLesions
 from mim.masking import Mask, ThresholdMasker
 from mim.masking.mask import rank_cells
 from mim.masking.scores import Score, score_cells
@@ -44,7 +44,7 @@ def plain_rankings(context: EvaluationContext, random_masks: int) -> dict[str, R
 
 
 def find_rankings(
-    context: EvaluationContext, lesions: Lesions | None, no_lesions: str, row: int
+    context: EvaluationContext, lesions: PlacedLesions | None, no_lesions: str, row: int
 ) -> tuple[dict[str, Ranking], dict[str, str]]:
     """Finds the ways to rank cells that this run allows, and says why it does not allow the others.
 
@@ -134,7 +134,7 @@ def reconstruction_ranking(context: EvaluationContext) -> Ranking:
     return lambda rows, batch: source(batch)[None]
 
 
-def oracle_ranking(context: EvaluationContext, lesions: Lesions) -> Ranking:
+def oracle_ranking(context: EvaluationContext, lesions: PlacedLesions) -> Ranking:
     """Cells with lesions first, those that hold most of one before others; then the rest at random."""
     grid = context.task.encoder.grid()
     cells: Mapping[int, NDArray[np.float64]] = {
@@ -151,11 +151,11 @@ def oracle_ranking(context: EvaluationContext, lesions: Lesions) -> Ranking:
     return rank
 
 
-def read_lesions(context: EvaluationContext) -> tuple[Lesions | None, str]:
+def read_lesions(context: EvaluationContext) -> tuple[PlacedLesions | None, str]:
     """Reads where the lesions of the test films are; else says why that is not known.
 
     Returns:
-        Lesions whose `film` is a row of the context, and nothing; or None and the reason.
+        PlacedLesions whose `film` is a row of the context, and nothing; or None and the reason.
     """
     annotations = known_lesions(context.finetuned.data, context.films)
     if annotations is None:
@@ -173,4 +173,4 @@ def read_lesions(context: EvaluationContext) -> tuple[Lesions | None, str]:
                 grade.append(lesion.grade)
     if not cells:
         return None, "no lesion is marked on a test film"
-    return Lesions(np.stack(cells), np.array(film), tuple(patient), tuple(grade), annotations.grades), ""
+    return PlacedLesions(np.stack(cells), np.array(film), tuple(patient), tuple(grade), annotations.grades), ""

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from mim.evaluation import (
     Metrics,
     Predictions,
     Reconstruction,
+    admit,
     choose_worst,
     evaluate_predictions,
     write_report,
@@ -61,7 +63,13 @@ def evaluate(config: EvaluateConfig) -> Path:
     fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
     task = fabric.to_device(task)
     scored = score_films(task, dataset, fabric, config.batch_size)
-    predictions = to_predictions(splits, scored)
+    every_film = to_predictions(splits, scored)
+    admitted = admit(every_film)
+    if len(admitted.predictions) < len(every_film):
+        splits, scored = leave_out_unscored(splits, scored)
+        chosen = (*splits.val, *splits.test)
+        dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
+    predictions = admitted.predictions
     metrics = evaluate_predictions(
         predictions,
         bootstrap=config.bootstrap,
@@ -74,13 +82,17 @@ def evaluate(config: EvaluateConfig) -> Path:
     )
     sections = [section for block in BLOCKS if (section := block(context)) is not None]
     header = make_header(run, finetuned, description, films, chosen)
-    warnings = [*describe_leakage(description, splits), *(line for section in sections for line in section.first_lines)]
+    warnings = [
+        *admitted.warnings,
+        *describe_leakage(description, splits),
+        *(line for section in sections for line in section.first_lines),
+    ]
     reconstructions, why_none = rebuild(finetuned, films, splits)
     output = Path(config.output) if config.output else run
     cases = worst_cases(config, finetuned, films, chosen, dataset, scored, predictions, metrics)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        predictions.save(output / "predictions.csv")
+        every_film.save(output / "predictions.csv")
         metrics.save(output / "metrics.json", header, warnings, sections)
         report = write_report(
             output,
@@ -139,6 +151,14 @@ def to_predictions(splits: Splits, scored: Scored) -> Predictions:
         score=scored.score,
         keep_rate=scored.visible.mean(axis=(1, 2)),
     )
+
+
+def leave_out_unscored(splits: Splits, scored: Scored) -> tuple[Splits, Scored]:
+    """Leaves out validation and test films whose score is not a number, so that rows go on belonging together."""
+    known = np.isfinite(scored.score)
+    val = tuple(film for film, keep in zip(splits.val, known[: len(splits.val)], strict=True) if keep)
+    test = tuple(film for film, keep in zip(splits.test, known[len(splits.val) :], strict=True) if keep)
+    return replace(splits, val=val, test=test), Scored(scored.score[known], scored.visible[known])
 
 
 def make_header(

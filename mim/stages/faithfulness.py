@@ -12,7 +12,7 @@ from mim.data.seed import derive_seed
 from mim.evaluation import (
     Faithfulness,
     Intervals,
-    Lesions,
+    PlacedLesions,
     Recall,
     Section,
     compare_ways,
@@ -120,7 +120,7 @@ def masks_at_own_share(context: EvaluationContext, rankings: Mapping[str, Rankin
 
 def recall_of(
     context: EvaluationContext,
-    lesions: Lesions | None,
+    lesions: PlacedLesions | None,
     no_lesions: str,
     others: Mapping[str, Masks],
     intervals: Intervals,

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from mim.evaluation import Intervals, Lesions, lesion_recall
+from mim.evaluation import Intervals, PlacedLesions, lesion_recall
 from mim.evaluation.lesion_recall import exact_interval
 
 INTERVALS = Intervals(resamples=200)
 FILMS, GRID = 24, (4, 6)
 
 
-def make_lesions(grades: tuple[str, ...] = ("E1", "D3")) -> Lesions:
+def make_lesions(grades: tuple[str, ...] = ("E1", "D3")) -> PlacedLesions:
     """One lesion a film, in one cell or over two; two films a patient; grades by turns."""
     draws = np.random.default_rng(0)
     cells = np.zeros((FILMS, *GRID))
@@ -17,7 +17,9 @@ def make_lesions(grades: tuple[str, ...] = ("E1", "D3")) -> Lesions:
         cells[lesion, row, column] = 0.6 if lesion % 3 else 1.0
         cells[lesion, row, column + 1] = 1 - cells[lesion, row, column]
     patients = tuple(f"p{film // 2}" for film in range(FILMS))
-    return Lesions(cells, np.arange(FILMS), patients, tuple(grades[n % len(grades)] for n in range(FILMS)), grades)
+    return PlacedLesions(
+        cells, np.arange(FILMS), patients, tuple(grades[n % len(grades)] for n in range(FILMS)), grades
+    )
 
 
 def test_a_mask_that_shows_every_lesion_recalls_all_and_one_that_hides_them_none() -> None:
@@ -29,14 +31,14 @@ def test_a_mask_that_shows_every_lesion_recalls_all_and_one_that_hides_them_none
 
 
 def test_half_the_area_is_enough_and_less_is_not() -> None:
-    lesions = Lesions(np.array([[[0.5, 0.5]], [[0.4, 0.6]]]), np.array([0, 1]), ("a", "b"), ("", ""))
+    lesions = PlacedLesions(np.array([[[0.5, 0.5]], [[0.4, 0.6]]]), np.array([0, 1]), ("a", "b"), ("", ""))
     left = np.array([[[[True, False]], [[True, False]]]])
     assert lesion_recall(lesions, {"masker": left}, INTERVALS)[-1].figures["masker"].value == 0.5
 
 
 def test_the_mildest_come_first_then_those_without_grade_then_all() -> None:
     lesions = make_lesions(("E1", "E2", "D1"))
-    mixed = Lesions(lesions.cells, lesions.film, lesions.patient, ("",) * 4 + lesions.grade[4:], lesions.grades)
+    mixed = PlacedLesions(lesions.cells, lesions.film, lesions.patient, ("",) * 4 + lesions.grade[4:], lesions.grades)
     rows = lesion_recall(mixed, {"masker": np.ones((1, FILMS, *GRID), dtype=bool)}, INTERVALS)
     assert [row.grade for row in rows] == ["E1", "E2", "D1", "not graded", "all"]
     assert sum(row.lesions for row in rows[:-1]) == rows[-1].lesions == FILMS
@@ -45,7 +47,7 @@ def test_the_mildest_come_first_then_those_without_grade_then_all() -> None:
 
 def test_grades_without_an_order_are_one_group() -> None:
     lesions = make_lesions()
-    unordered = Lesions(lesions.cells, lesions.film, lesions.patient, lesions.grade)
+    unordered = PlacedLesions(lesions.cells, lesions.film, lesions.patient, lesions.grade)
     rows = lesion_recall(unordered, {"masker": np.ones((1, FILMS, *GRID), dtype=bool)}, INTERVALS)
     assert [row.grade for row in rows] == ["all"]
 
@@ -54,7 +56,7 @@ def test_the_interval_follows_patients_not_lesions() -> None:
     lesions = make_lesions()
     seen = lesions.cells > 0
     seen[: FILMS // 2] = False  # of whole patients nothing is shown
-    apart = Lesions(lesions.cells, lesions.film, tuple(map(str, range(FILMS))), lesions.grade, lesions.grades)
+    apart = PlacedLesions(lesions.cells, lesions.film, tuple(map(str, range(FILMS))), lesions.grade, lesions.grades)
     masks = {"masker": seen[None]}
     together, alone = (lesion_recall(one, masks, INTERVALS)[-1].figures["masker"] for one in (lesions, apart))
     assert together.value == alone.value == 0.5

@@ -1,21 +1,34 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, recall_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from mim.errors import MimError
 from mim.evaluation import Header, Metrics, Predictions, Section, evaluate_predictions
+from mim.evaluation.bootstrap import patient_weights
+from mim.evaluation.figures import FIGURES as FIGURE_DEFINITIONS
+from mim.evaluation.figures import measure_split
 
-FIGURES = (
-    "auroc auprc sensitivity specificity accuracy brier prevalence keep_rate keep_rate_auroc".split()  # noqa: SIM905
-)
+FIGURES = {
+    *("auroc", "auroc_delong", "auprc", "sensitivity", "specificity", "ppv", "npv", "f1", "accuracy", "brier"),
+    *("prevalence", "keep_rate", "keep_rate_auroc"),
+}
 
 
 def only(predictions: Predictions, split: str, label: int) -> Predictions:
@@ -41,9 +54,13 @@ def test_values_are_exactly_those_of_the_libraries(predictions: Predictions) -> 
         called = films.score >= metrics.threshold.value
         expected = {
             "auroc": roc_auc_score(films.label, films.score),
+            "auroc_delong": roc_auc_score(films.label, films.score),
             "auprc": average_precision_score(films.label, films.score),
             "sensitivity": recall_score(films.label, called),
             "specificity": recall_score(films.label, called, pos_label=0),
+            "ppv": precision_score(films.label, called),
+            "npv": precision_score(films.label, called, pos_label=0),
+            "f1": f1_score(films.label, called),
             "accuracy": accuracy_score(films.label, called),
             "brier": brier_score_loss(films.label, films.score),
             "prevalence": films.label.mean(),
@@ -61,6 +78,23 @@ def test_every_value_lies_in_its_interval(predictions: Predictions) -> None:
     for figure in (*metrics.test.figures.values(), *metrics.val.figures.values()):
         assert None not in (figure.low, figure.value, figure.high)
         assert 0 <= figure.low < figure.value < figure.high <= 1  # type: ignore[operator]
+
+
+def test_resampled_values_are_exactly_those_of_scikit_learn(predictions: Predictions) -> None:
+    films = predictions.of("test")
+    (weights,) = patient_weights(films.patient_id, 20, seed=1)
+    references = {"ppv": precision_score, "npv": partial(precision_score, pos_label=0), "f1": f1_score}
+    for name, reference in references.items():
+        for row, value in zip(weights, FIGURE_DEFINITIONS[name].weighted(films, 0.6)(weights), strict=True):
+            written = np.repeat(np.arange(len(films)), row)
+            assert value == pytest.approx(reference(films.label[written], films.score[written] >= 0.6), abs=1e-12)
+
+
+def test_nobody_called_positive_has_no_predictive_value(predictions: Predictions) -> None:
+    split = measure_split(predictions.of("test"), "test", 1.1, resamples=100, confidence=0.95, seed=0)
+    assert (split.figures["ppv"].value, split.figures["ppv"].reason) == (None, "no test film is called positive")
+    assert split.figures["npv"].value is not None
+    assert split.figures["f1"].value == 0
 
 
 def test_counts_add_up(predictions: Predictions) -> None:
@@ -101,7 +135,7 @@ def test_metrics_json_has_the_documented_keys(tmp_path: Path, predictions: Predi
     assert content["threshold"] == {"value": metrics.threshold.value, "chosen_on": "val", "reason": None}
     for split in ("test", "val"):
         counts = {"films", "patients", "positives", "negatives", "resamples", "dropped", "confusion"}
-        assert set(content[split]) == counts | set(FIGURES)
+        assert set(content[split]) == counts | FIGURES
         assert all(set(content[split][name]) == {"value", "low", "high", "reason"} for name in FIGURES)
     assert content["blocks"] == {"lesion_recall": {"all": 0.5}}
     assert content["warnings"] == ["2 test films were met in pretraining."]

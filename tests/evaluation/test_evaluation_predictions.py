@@ -52,7 +52,11 @@ def test_saving_leaves_nothing_else_behind(tmp_path: Path, predictions: Predicti
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("score", [0.5, float("nan")], "row 2 .*'b'.*score is nan"),
+        ("keep_rate", [0.5, float("nan")], "row 2 .*'b'.*keep_rate is nan"),
+        ("columns", {"label": ["a", "b"]}, "cannot be called 'label'"),
+        ("columns", {"": ["a", "b"]}, "cannot be called ''"),
+        ("columns", {"site": ["a"]}, "column site has 1 rows"),
+        ("columns", {"site": ["a", "b\n"]}, "row 2: site"),
         ("score", [1.5, 0.5], "row 1 .*'a'.*score is 1.5"),
         ("score", [0.5, -0.1], "row 2 .*score is -0.1"),
         ("score", [0.5, "high"], "row 2: score is 'high'"),
@@ -69,7 +73,7 @@ def test_saving_leaves_nothing_else_behind(tmp_path: Path, predictions: Predicti
         ("score", [0.5], "column score has 1 rows, image_id has 2"),
     ],
 )
-def test_a_bad_row_is_named(column: str, values: list[Any], message: str) -> None:
+def test_a_bad_row_is_named(column: str, values: Any, message: str) -> None:
     with pytest.raises(MimError, match=message):
         Predictions(**GOOD | {column: values})
 
@@ -83,6 +87,10 @@ def test_a_bad_row_is_named(column: str, values: list[Any], message: str) -> Non
         ("image_id,patient_id,split,label,score,keep_rate\na,p,val,0.4,0.5,1\n", "row 1 .*label is 0.4"),
         ("image_id,patient_id,split,label,score,keep_rate\na,p,val,0,?,1\n", r"row 1: score is '\?'"),
         ('image_id,patient_id,split,label,score,keep_rate\n"a,p,val,0,1,1\n', "cannot be read"),
+        (
+            "image_id,patient_id,split,label,score,keep_rate,site,site\na,p,val,0,1,1,x,y\n",
+            "column 'site' stands",
+        ),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
