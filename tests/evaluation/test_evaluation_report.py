@@ -205,7 +205,7 @@ def test_text_stands_out_from_what_is_behind_it(scheme: int) -> None:
 def test_a_browser_shows_it(tmp_path: Path, predictions: Predictions, header: Header) -> None:
     full_report(tmp_path, predictions, header)
     flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking"
-    flags += " --disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1100,2000"
+    flags += " --disable-component-update --disable-sync --disable-dev-shm-usage --window-size=1100,2600"
     flags += " --blink-settings=preferredColorScheme=1"
     shown = subprocess.run(
         [
