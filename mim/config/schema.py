@@ -88,9 +88,6 @@ class LabelledDataConfig(DataConfig):
         description="most films of a study: of longer ones absent films are left out first, then films at even "
         "distances over the order are kept; null = all",
     )
-    clinical: tuple[str, ...] | None = Field(
-        None, description="columns of data.labels beside the film, such as age and site: numbers, or words one by one"
-    )
     seen_in_pretraining: Literal["stop", "report"] = Field(
         "stop", description="what to do when films or patients of the test split were met in pretraining"
     )

@@ -18,7 +18,8 @@ LEAST_VISIBLE = 0.5
 """Share of its area that a lesion must show to count as visible."""
 FEW_LESIONS = 10
 """Below this many lesions a share is marked as resting on few."""
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
+"""By which an area may fall short of half for what its sum was rounded by."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def lesion_recall(lesions: PlacedLesions, masks: Mapping[str, Masks], intervals:
         One row a grade that lesions have, mildest first; then those without grade, if others have one; then all.
     """
     found = {
-        name: (visible_share(lesions, mask) >= LEAST_VISIBLE - _ROUNDING).mean(axis=0) for name, mask in masks.items()
+        name: (visible_share(lesions, mask) >= LEAST_VISIBLE - ROUNDING).mean(axis=0) for name, mask in masks.items()
     }
     grades = np.array(lesions.grade, dtype=object)
     known = [grade for grade in lesions.grades if (grades == grade).any()]
@@ -119,14 +120,23 @@ def _recall(
 ) -> Recall:
     patients = [patient for patient, chosen in zip(lesions.patient, among, strict=True) if chosen]
     count, people = int(among.sum()), len(set(patients))
-    figures = {name: _share(values[among], patients, people, intervals) for name, values in found.items()}
+    figures = {name: recall_figure(values[among], patients, intervals) for name, values in found.items()}
     return Recall(grade, count, people, count < FEW_LESIONS, figures)
 
 
-def _share(found: Floats, patients: Sequence[str], people: int, intervals: Intervals) -> Figure:
+def recall_figure(found: Floats, patients: Sequence[str], intervals: Intervals) -> Figure:
+    """Gives the share of lesions that are visible, with an interval from resampling patients.
+
+    Where all are visible, or none, the interval is the exact one of `exact_interval`.
+
+    Args:
+        found: (L,), 1 = visible, 0 = not, or the share of several draws of a mask in which it is.
+        patients: L names.
+        intervals: How the interval is made.
+    """
     if not len(found):
         return Figure(None, None, None, "there are no lesions")
-    value = float(found.mean())
+    value, people = float(found.mean()), len(set(patients))
     if value in (0.0, 1.0):
         return Figure(value, *exact_interval(value, people, intervals.confidence))
     if people < 2:

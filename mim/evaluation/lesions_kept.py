@@ -1,19 +1,13 @@
 """How many lesions a threshold on scores of cells leaves to be seen, and which threshold leaves enough of them."""
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mim.errors import MimError
-from mim.evaluation.bootstrap import mean_statistic, percentile_interval, resample_patients
-from mim.evaluation.figures import Figure
-
-LEAST_VISIBLE = 0.5
-"""Share of its area that a lesion must show to count as visible."""
-_ROUNDING = 1e-6
+from mim.evaluation.lesion_recall import LEAST_VISIBLE, ROUNDING
 
 Floats = npt.NDArray[np.float64]
 Direction = Literal["above", "below"]
@@ -34,7 +28,7 @@ def last_thresholds(scores: npt.ArrayLike, lesions: Floats, keep: Direction) -> 
     flat = sign * np.asarray(scores, dtype=np.float64).reshape(len(lesions), -1)
     order = np.argsort(-flat, axis=1, kind="stable")
     area = np.take_along_axis(lesions.reshape(len(lesions), -1), order, axis=1).cumsum(axis=1)
-    first = np.argmax(area >= LEAST_VISIBLE - _ROUNDING, axis=1)  # equal scores are kept together: no less is visible
+    first = np.argmax(area >= LEAST_VISIBLE - ROUNDING, axis=1)  # equal scores are kept together: no less is visible
     last: Floats = sign * np.take_along_axis(np.take_along_axis(flat, order, axis=1), first[:, None], axis=1)[:, 0]
     return last
 
@@ -54,40 +48,6 @@ def threshold_for_recall(last: Floats, recall: float, keep: Direction) -> float:
         raise MimError(f"recall is {recall}; give a share of the lesions above 0 and at most 1, such as 0.98")
     if not len(last):
         raise MimError("there is no lesion to choose a threshold by")
-    spared = math.floor(len(last) * (1 - recall) + _ROUNDING)  # may be lost
+    spared = math.floor(len(last) * (1 - recall) + ROUNDING)  # may be lost
     ordered = np.sort(last) if keep == "above" else np.sort(last)[::-1]
     return float(ordered[spared])
-
-
-def recall_figure(
-    visible: npt.ArrayLike, patients: Sequence[str], *, resamples: int, confidence: float, seed: int
-) -> Figure:
-    """Gives the share of lesions that are visible, with an interval from resampling patients.
-
-    Where all lesions are visible, or none, every resample says the same, which is not certainty: the interval is then
-    the exact binomial one of as many trials as there are patients (Clopper and Pearson 1934).
-
-    Args:
-        visible: (L,) bool.
-        patients: L names.
-        resamples: how many.
-        confidence: level of the interval.
-        seed: of the resamples.
-    """
-    seen = np.asarray(visible, dtype=np.float64)
-    if not len(seen):
-        return Figure(None, None, None, "there are no lesions")
-    value, people = float(seen.mean()), len(set(patients))
-    tail = (1 - confidence) / 2
-    if value == 1:
-        return Figure(value, tail ** (1 / people), 1.0)
-    if value == 0:
-        return Figure(value, 0.0, 1 - tail ** (1 / people))
-    if people < 2:
-        return Figure(value, None, None, "one patient only")
-    resampled = resample_patients(
-        np.zeros(len(seen)), patients, {"recall": mean_statistic(seen)}, resamples=resamples, seed=seed
-    )
-    interval = percentile_interval(resampled.values["recall"], confidence)
-    assert interval is not None
-    return Figure(value, *interval)

@@ -17,8 +17,10 @@ from mim.data import LabelledFilm
 from mim.data.annotations import Annotations
 from mim.data.loader import evaluation_loader
 from mim.errors import MimError
+from mim.evaluation import Intervals
 from mim.evaluation.figures import Figure
-from mim.evaluation.lesions_kept import LEAST_VISIBLE, last_thresholds, recall_figure, threshold_for_recall
+from mim.evaluation.lesion_recall import LEAST_VISIBLE, ROUNDING, recall_figure
+from mim.evaluation.lesions_kept import last_thresholds, threshold_for_recall
 from mim.evaluation.threshold_plot import ThresholdCurve, threshold_picture
 from mim.files import write_atomically
 from mim.masking import ThresholdMasker
@@ -33,7 +35,6 @@ from mim.training import make_fabric
 
 POINTS = 201  # of the curve: quantiles of the scores of the validation films
 AT_A_TIME = 32  # films whose masks under all thresholds are held at once
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def measure(
         kept += swept.mean(axis=(2, 3)).sum(axis=1)
         here = (films.film >= start) & (films.film < start + len(scores))
         shares[:, here] = np.einsum("tlhw,lhw->tl", swept[:, films.film[here] - start], films.lesions[here])
-    return kept / max(len(films.scores), 1), shares >= LEAST_VISIBLE - _ROUNDING
+    return kept / max(len(films.scores), 1), shares >= LEAST_VISIBLE - ROUNDING
 
 
 def _write(
@@ -220,9 +221,8 @@ def _points() -> Tensor:
 
 
 def _figure(request: ThresholdRequest, seen: npt.NDArray[np.bool_], films: ScoredFilms) -> Figure:
-    return recall_figure(
-        seen, films.patients, resamples=request.resamples, confidence=request.confidence, seed=request.seed
-    )
+    intervals = Intervals(request.resamples, request.confidence, request.seed)
+    return recall_figure(seen.astype(np.float64), films.patients, intervals)
 
 
 def _others(request: ThresholdRequest, films: dict[str, ScoredFilms], keep: str) -> list[dict[str, object]]:

@@ -82,8 +82,6 @@ def check_settings(config: FinetuneConfig) -> None:
     Raises:
         MimError: naming the first of them.
     """
-    if config.data.clinical is not None:
-        raise MimError("data.clinical is read by python -m mim.stages.select_features, not here: leave it out")
     for name, kind in TASK_KINDS.items():
         if name == config.task:
             continue

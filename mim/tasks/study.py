@@ -50,6 +50,7 @@ class MaskedStudyClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        encoder.set_normalisation(mean, std)
         self.head = ClassificationHead(encoder, num_classes)
         self.masker = masker
         self.film_masker = film_masker

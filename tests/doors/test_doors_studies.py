@@ -131,7 +131,6 @@ def test_changed_studies_are_noticed(studies: tuple[str, ...], tmp_path: Path) -
         (("study.freeze_encoder=true",), "study.freeze_encoder"),
         (("task=classify", "study.hidden=9"), "study.hidden is read only with task=study"),
         (("task=classify", "study.hidden=64", "data.max_films=3"), "data.max_films is read only with task=study"),
-        (("data.clinical=[age]",), "data.clinical is read by"),
     ],
 )
 def test_bad_settings_are_told_in_one_line(

@@ -4,7 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mim.errors import MimError
-from mim.evaluation.lesions_kept import last_thresholds, recall_figure, threshold_for_recall
+from mim.evaluation import Intervals
+from mim.evaluation.lesion_recall import recall_figure
+from mim.evaluation.lesions_kept import last_thresholds, threshold_for_recall
 from mim.evaluation.threshold_plot import ThresholdCurve, threshold_picture
 
 
@@ -37,17 +39,17 @@ def test_the_threshold_is_the_last_that_leaves_the_wanted_share(seed, keep, leve
 
 
 def test_all_lesions_visible_is_not_certain():
-    figure = recall_figure([True] * 20, [f"p{i % 5}" for i in range(20)], resamples=100, confidence=0.95, seed=0)
+    figure = recall_figure(np.ones(20), [f"p{i % 5}" for i in range(20)], Intervals(100))
     assert (figure.value, figure.high) == (1.0, 1.0)
     assert figure.low == pytest.approx(0.025 ** (1 / 5))
-    none = recall_figure([], [], resamples=100, confidence=0.95, seed=0)
+    none = recall_figure(np.ones(0), [], Intervals(100))
     assert none.value is None
     assert "no lesions" in none.reason
 
 
 def test_an_interval_is_of_patients():
     """Twenty lesions of two patients, all seen in one and none in the other, are two facts."""
-    figure = recall_figure([True] * 10 + [False] * 10, ["a"] * 10 + ["b"] * 10, resamples=500, confidence=0.9, seed=0)
+    figure = recall_figure(np.repeat([1.0, 0.0], 10), ["a"] * 10 + ["b"] * 10, Intervals(500, 0.9))
     assert (figure.low, figure.value, figure.high) == (0.0, 0.5, 1.0)
 
 
