@@ -181,7 +181,7 @@ def test_a_masker_that_follows_the_network_never_hears_of_the_label():
 
 
 def test_showing_the_whole_film_is_what_follows_the_network_best():
-    task = classifier(stages=(0.0, 1.0, 0.0), masker=PatchMasker(8, keep=1.0, gate="top_k")).train()
+    task = classifier(stages=(0.0, 1.0, 0.0), follow="network", masker=PatchMasker(8, keep=1.0, gate="top_k")).train()
     task.set_progress(0.5)
     batch = batch_for(task.encoder, 4)
     whole = task.head(task.encoder(batch["image"])).softmax(1)
@@ -189,9 +189,10 @@ def test_showing_the_whole_film_is_what_follows_the_network_best():
     torch.testing.assert_close(task(batch)["loss_class"], entropy, atol=1e-5, rtol=1e-5)
 
 
-def test_a_mask_of_another_grid_is_named():
-    task = classifier(masker=Fixed(Mask(torch.ones(4, 3, 3, dtype=torch.bool)))).eval()
-    with pytest.raises(ValueError, match=r"grid of \(3, 3\)"):
+def test_a_gate_of_another_grid_is_named():
+    ones = torch.ones(4, 3, 3)
+    task = classifier(masker=Fixed(Mask(ones.bool(), gate=ones))).eval()
+    with pytest.raises(ValueError, match="a gate of 3x3 cells does not fit"):
         task(batch_for(task.encoder))
 
 
