@@ -131,7 +131,7 @@ class MaskedClassifier(nn.Module):
 
     def _fit(self, mask: Mask) -> Mask:
         """Brings a decision about cells to the encoder's grid; one about pixels is a filter, and stays as it is."""
-        if isinstance(self.masker, PatchMasker) and self.masker.per == "pixel":
+        if tuple(mask.visible.shape[1:]) == self.encoder.image_size:
             return mask
         return self.fit_to_grid(mask, self.encoder.grid())
 
