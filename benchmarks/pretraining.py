@@ -6,9 +6,12 @@ Every arm has the same encoder, meets the same films under the same crops and fl
 code: nearest neighbours and logistic regression on pooled features, and fine-tuning. What differs is how it was
 pretrained: by mim with the recipe of configs/pretrain/xray_vit_tiny.yaml, or by a peer with the same masking, a
 decoder of the same size (or, in the arms *-published, the one that it publishes) and the same optimiser, in bfloat16
-too, for as many seconds as mim's run took, all told. Two arms show what mim can do besides: mim-cnn is masked
-pretraining of a small ResNet in the same time, which the peers do not have, and mim-cnn-long the same for longer. They
-are no part of the comparison at equal encoder.
+too, for the minutes asked for, or as long as mim's run took where that was longer. Two arms show what mim can do
+besides: mim-cnn is masked pretraining of a small ResNet in the same time, which the peers do not have, and mim-cnn-long
+the same for longer. They are no part of the comparison at equal encoder. Two more, mim-light-decoder and
+mim-published-decoder, are not done unless --arms names them: the same ViT on films of 96 pixels, each meeting as many
+films as --films says however long that takes, behind a decoder of 2 blocks of 192 channels and behind the one that MAE
+publishes.
 
 Each arm of each seed is one JSON file under --output; what is there is not done again, so that a run that was
 interrupted goes on, and two processes can share the work: give each its own --seeds or --data, then start the script
@@ -48,7 +51,7 @@ from mim.training import make_fabric
 VIT = Path("configs/pretrain/xray_vit_tiny.yaml")
 CNN = Path("configs/pretrain/xray_resnet10.yaml")
 FINETUNING = Path("configs/finetune/xray_few_labels.yaml")
-ARMS = {  # and the file that describes the encoder; mim comes first: it says how long the peers may take
+ARMS = {  # and the file that describes the encoder; mim comes first: its time is given to the peers
     "mim": VIT,
     "mim-cnn": CNN,
     "mim-cnn-long": CNN,
@@ -59,6 +62,13 @@ ARMS = {  # and the file that describes the encoder; mim comes first: it says ho
     "scratch": VIT,
     "scratch-cnn": CNN,
     "imagenet": VIT,
+    "mim-light-decoder": VIT,
+    "mim-published-decoder": VIT,
+}
+SMALL = "input.image_size=[96,96]"  # the published decoder behind larger films would take hours
+DECODERS = {  # what is compared at equal films
+    "mim-light-decoder": (SMALL, "decoder.width=192", "decoder.depth=2", "decoder.heads=6"),
+    "mim-published-decoder": (SMALL, "decoder.width=512", "decoder.depth=8", "decoder.heads=16"),
 }
 CALIBRATION_STEPS = 20
 MACHINE = (
@@ -79,10 +89,11 @@ def main() -> None:
     """Does what is missing, then prints the table and writes it as JSON."""
     line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     line.add_argument("--data", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
-    line.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    line.add_argument("--arms", nargs="+", choices=ARMS, default=[arm for arm in ARMS if arm not in DECODERS])
     line.add_argument("--seeds", nargs="+", type=int, choices=(0, 1, 2), default=[0, 1, 2])
     line.add_argument("--minutes", type=float, default=3.0, help="of pretraining, each arm and seed")
     line.add_argument("--long-minutes", type=float, default=10.0, help="of pretraining in the arm mim-cnn-long")
+    line.add_argument("--films", type=int, default=10_000, help="that each arm mim-*-decoder meets in pretraining")
     line.add_argument("--finetune-epochs", type=int, help="else as the YAML file says")
     line.add_argument("--output", type=Path, default=Path("runs/pretraining"))
     options = line.parse_args()
@@ -112,7 +123,8 @@ def run_arm(arm: str, trial: Trial, films: PreparedDataset, options: argparse.Na
             return
     logger.info("%s, %s, %s", data, trial.name, arm)
     place = result.parent / arm
-    config = configuration(ARMS[arm], trial.source, trial.settings, options.output, place, trial.seed, trial.exclude)
+    settings = (*trial.settings, *DECODERS.get(arm, ()))
+    config = configuration(ARMS[arm], trial.source, settings, options.output, place, trial.seed, trial.exclude)
     encoder, learnt = pretrained_encoder(arm, config, films, options)
     if encoder is None:
         write_atomically(result, json.dumps({"arm": arm, "absent": learnt["absent"]}) + "\n")
@@ -174,6 +186,8 @@ def pretrained_encoder(
     """The encoder of an arm with what it learnt, and what learning it took."""
     meets = resolve_input(config.input)
     torch.manual_seed(config.seed)
+    if arm in DECODERS:
+        return for_steps(config, max(1, round(options.films / config.training.batch_size)))
     if arm.startswith("mim"):
         minutes = options.long_minutes if arm.endswith("long") else options.minutes
         return by_recipe(config, minutes * 60)
@@ -187,9 +201,9 @@ def pretrained_encoder(
             logger.warning("%s", error)
             return None, {"absent": "no weights: they need a network, or timm's filled cache"}
     seconds = options.minutes * 60
-    ours = Path(str(config.output)).parents[1] / "mim.json"
-    if ours.is_file():
-        seconds = json.loads(ours.read_text())["pretrain_seconds"]
+    for ours in (Path(str(config.output)).parents[1] / f"{name}.json" for name in ("mim", "mim-cnn")):
+        if ours.is_file():  # steps are counted beforehand, so that ours may have taken longer than was asked for
+            seconds = max(seconds, json.loads(ours.read_text())["pretrain_seconds"])
     peer = PEERS[arm](encoder)
     steps, loss = train_peer(peer, peer_batches(config, films), seconds=seconds, lr=PEER_RATE)
     encoder.backbone.load_state_dict(peer.encoder_state())
@@ -206,9 +220,12 @@ def by_recipe(config: PretrainConfig, seconds: float) -> tuple[Encoder, dict[str
         rate = json.loads((pretrain(brief) / "finished.json").read_text())["images_per_second"]
         steps = max(1, round(seconds * rate / config.training.batch_size))
         write_atomically(plan, json.dumps({"steps": steps, "images_per_second": rate}) + "\n")
-    steps = json.loads(plan.read_text())["steps"]
-    config = shortened(config, steps, place)
-    run = pretrain(config)
+    return for_steps(config, json.loads(plan.read_text())["steps"])
+
+
+def for_steps(config: PretrainConfig, steps: int) -> tuple[Encoder, dict[str, Any]]:
+    """Pretrains as train.py does, for so many steps."""
+    run = pretrain(shortened(config, steps, Path(str(config.output))))
     finished = json.loads((run / "finished.json").read_text())
     encoder = configured_encoder(config.encoder, resolve_input(config.input).image_size)
     load_encoder_weights(encoder, run)

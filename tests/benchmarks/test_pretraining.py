@@ -144,3 +144,9 @@ def test_a_table_is_made_of_what_is_finished(
     compared = json.loads((tmp_path / "compare.json").read_text())["chest"]
     assert compared["differences"]["mim - vitmae"]["linear"]["value"] > 0
     assert compared["absent"] == {"imagenet": "no weights"}
+
+
+def test_decoders_are_held_against_each_other_and_not_against_what_met_other_films(tables: ModuleType) -> None:
+    arms = ["mim", "lightly", "mim-light-decoder", "mim-published-decoder"]
+    assert tables.compared(arms) == [("mim", "lightly"), ("mim-light-decoder", "mim-published-decoder")]
+    assert tables.compared(arms[:3]) == [("mim", "lightly")]
