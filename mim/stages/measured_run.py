@@ -95,6 +95,8 @@ def measured(run: FinishedRun, config: EvaluateConfig, measure: Measure) -> Meas
     if found is None:
         measure(config.model_copy(update={"run": str(run.path), "second_run": None, "output": None}))
         found = read_measured(run)
+    if not (run.path / "predictions.csv").is_file():
+        raise MimError(f"{run.path}: its evaluation gives no predictions.csv; only runs that classify can be compared")
     if found is None:
         raise MimError(
             f"{run.path}: what evaluate.py wrote there is not of this run; is another process writing to it?"
