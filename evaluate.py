@@ -1,4 +1,4 @@
-"""Measure a run of finetune.py on its test films and write a report."""
+"""Measure a run of finetune.py on its test films, or compare two, and write a report."""
 
 import sys
 
@@ -11,8 +11,8 @@ def main() -> None:
         EvaluateConfig,
         sys.argv[1:],
         program="evaluate.py",
-        summary="Measure a run of finetune.py on its test films and write a report.",
-        positional="run",
+        summary="Measure a run of finetune.py on its test films, or compare two runs on them, and write a report.",
+        positional=("run", "second_run"),
     )
     if arguments is not None:
         from mim.stages.common import start_logging

@@ -15,8 +15,9 @@ class Interrupted(Exception):  # noqa: N818  (not an error: the run is whole and
 
     Args:
         step: Steps done when the run stopped; the checkpoint stands there.
+        unit: What is counted, where it is not steps.
     """
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"stopped at step {step}; start the same command again to go on")
+    def __init__(self, step: int, unit: str = "step") -> None:
+        super().__init__(f"stopped at {unit} {step}; start the same command again to go on")
         self.step = step

@@ -109,7 +109,7 @@ def test_every_command_in_the_documents_is_understood(page: str, script: str, ar
     files = [Path(word) for word in arguments if word.endswith(".yaml") and "=" not in word]
     assert all((ROOT / file).is_file() for file in files), f"{page}: {files}"
     full = [str(ROOT / word) if Path(word) in files else word for word in arguments]
-    positional = "run" if script == "evaluate.py" else None
+    positional = ("run", "second_run") if script == "evaluate.py" else ()
     assert parse_door_arguments(DOORS[script], full, program=script, summary="", positional=positional) is not None
 
 

@@ -41,7 +41,7 @@ class DoorArguments(Generic[C]):
 
 
 def parse_door_arguments(
-    schema: type[C], argv: Sequence[str], *, program: str, summary: str, positional: str | None = None
+    schema: type[C], argv: Sequence[str], *, program: str, summary: str, positional: str | Sequence[str] = ()
 ) -> DoorArguments[C] | None:
     """Read the command line of a door, `[CONFIG.yaml] [key=value ...]`.
 
@@ -50,8 +50,8 @@ def parse_door_arguments(
         argv: Arguments without the program's name.
         program: Name of the program, such as `train.py`.
         summary: What the program does, in one sentence, for --help.
-        positional: Key of a setting that may be given without its key: the first argument that is a folder, or
-            neither a YAML file nor key=value.
+        positional: Keys of settings that may be given without their keys, in this order: the first arguments that
+            are folders, or neither YAML files nor key=value.
 
     Returns:
         What is asked for, or None where --help or --print-config was answered on standard output.
@@ -59,10 +59,11 @@ def parse_door_arguments(
     Raises:
         MimError: An unknown option, two YAML files, or a bad configuration.
     """
+    keys = (positional,) if isinstance(positional, str) else tuple(positional)
     if any(argument in _HELP for argument in argv):
-        sys.stdout.write(_usage(schema, program, summary, positional))
+        sys.stdout.write(_usage(schema, program, summary, keys))
         return None
-    file, overrides = _sort_arguments(schema, [a for a in argv if a != _PRINT_CONFIG], positional)
+    file, overrides = _sort_arguments(schema, [a for a in argv if a != _PRINT_CONFIG], keys)
     config = load_config(schema, file, overrides)
     name = file.stem if file else _default_name(schema, program)
     if isinstance(config, RunConfig) and config.output is None:
@@ -105,11 +106,11 @@ def _default_name(schema: type[Config], program: str) -> str:
 
 
 def _sort_arguments(
-    schema: type[Config], arguments: Sequence[str], positional: str | None
+    schema: type[Config], arguments: Sequence[str], positional: tuple[str, ...]
 ) -> tuple[Path | None, list[str]]:
     """The YAML file and the overrides among the arguments."""
     file: Path | None = None
-    value: str | None = None
+    values: list[str] = []
     overrides = []
     for argument in arguments:
         if argument.startswith("-"):
@@ -117,18 +118,19 @@ def _sort_arguments(
         if _is_override(argument):
             overrides.append(argument)
         elif positional and (_stands(argument) == "folder" or not _is_yaml(argument)):
-            if value is not None:
-                raise MimError(f"{argument}: {positional} is given already, as {value}")
-            value = argument
+            if len(values) == len(positional):
+                are = "is" if len(values) == 1 else "are"
+                raise MimError(f"{argument}: {' and '.join(positional)} {are} given already, as {' and '.join(values)}")
+            values.append(argument)
         elif file is not None:
             raise MimError(f"{argument}: a YAML file is given already, {file}; settings are written key=value")
         else:
             file = _config_file(argument)
-    if value is None or positional is None:
-        return file, overrides
-    if any(override.partition("=")[0].strip() == positional for override in overrides):
-        raise MimError(f"{value}: {positional} is given twice, with its key and without")
-    return file, [f"{positional}={value}", *overrides]
+    given = {override.partition("=")[0].strip() for override in overrides}
+    for key, value in zip(positional, values, strict=False):
+        if key in given:
+            raise MimError(f"{value}: {key} is given twice, with its key and without")
+    return file, [*map("=".join, zip(positional, values, strict=False)), *overrides]
 
 
 def _is_override(argument: str) -> bool:
@@ -171,8 +173,8 @@ def _unknown_option(schema: type[Config], argument: str) -> str:
     return f"unknown option {option}; settings are written key=value, --help lists them"
 
 
-def _usage(schema: type[Config], program: str, summary: str, positional: str | None) -> str:
-    first = f"[{positional.upper()}] " if positional else ""
+def _usage(schema: type[Config], program: str, summary: str, positional: tuple[str, ...]) -> str:
+    first = "".join(f"[{key.upper()}] " for key in positional)
     keys = Keys(schema)
     examples = [example for example in _EXAMPLES if keys.find(tuple(example.partition("=")[0].split(".")))]
     settings = (
@@ -180,7 +182,7 @@ def _usage(schema: type[Config], program: str, summary: str, positional: str | N
         "The last word wins: defaults, then the YAML file, then the command line. "
         f"{_PRINT_CONFIG} prints what they come to, as YAML, and stops."
     )
-    if positional:
-        settings += f" {positional.upper()} stands for {positional}={positional.upper()}."
+    for key in positional:
+        settings += f" {key.upper()} stands for {key}={key.upper()}."
     usage = f"usage: {program} {first}[CONFIG.yaml] [key=value ...] [--print-config] [--help]"
     return "\n\n".join([wrap(usage, further="  "), wrap(summary), wrap(settings), help_text(schema)])

@@ -377,15 +377,22 @@ class FinetuneConfig(RunConfig):
 
 
 class EvaluateConfig(Config):
-    """Settings of evaluate.py: a report from a run of finetune.py."""
+    """Settings of evaluate.py: a report from a run of finetune.py, or a comparison of two."""
 
     schema_version: Literal[1] = Field(SCHEMA_VERSION, description="version of this schema")
     run: str = Field("", description="run of finetune.py; may be given without its key")
+    second_run: str | None = Field(
+        None,
+        description="another run, to compare with the first on the same test films; may be given without its key, "
+        "after the first; null = none",
+    )
     data_path: str | None = Field(
         None, description="where the films are now; null = where they were when the run was trained (its data.path)"
     )
     output: str | None = Field(
-        None, description="where report.html, metrics.json and predictions.csv go; null = into the run"
+        None,
+        description="where report.html, metrics.json and predictions.csv go; null = into the run, and of a comparison "
+        "into a folder beside the second run",
     )
     bootstrap: int = Field(2000, ge=100, description="resamples of patients for the intervals")
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="level of the intervals")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mim.config import EvaluateConfig, FinetuneConfig, LabelledDataConfig
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, rebuild_classifier
+from mim.stages.compare_runs import compare_runs
 from mim.stages.evaluate import evaluate as evaluate_films
 from mim.stages.evaluate import open_finished
 from mim.stages.evaluate_study import evaluate_studies
@@ -64,14 +65,16 @@ def finetune(config: FinetuneConfig) -> Path:
 
 
 def evaluate(config: EvaluateConfig) -> Path:
-    """Measures a run by what it was trained for.
+    """Measures a run by what it was trained for, or compares two.
 
     Returns:
         The folder of the report.
 
     Raises:
-        MimError: the run is not finished, or its data changed, in one line.
+        MimError: the run is not finished, its data changed, or two runs cannot be compared, in one line.
     """
+    if config.second_run is not None:
+        return compare_runs(config, evaluate)
     _, finetuned, _ = open_finished(config)
     return TASK_KINDS[finetuned.task].evaluate(config)
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -33,6 +33,27 @@ class StopSignals:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.came = True
+
+
+@contextmanager
+def stopped_by(stop: Callable[[], BaseException]) -> Iterator[None]:
+    """Raises what `stop` gives as soon as a stop signal comes, for work that may be broken off anywhere.
+
+    A training within it catches the signals itself, and stops when its step is done.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {name: signal.signal(name, end) for name in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for name, handler in earlier.items():
+            signal.signal(name, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager

@@ -1,0 +1,125 @@
+"""The predictions of a run: those that were made before where they are still of it, else made now."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mim.config import EvaluateConfig, FinetuneConfig
+from mim.data import load_splits
+from mim.data.split_file import SplitRow
+from mim.errors import MimError
+from mim.evaluation import Predictions
+from mim.stages.classifier import TaskDescription
+from mim.stages.common import logger
+from mim.stages.finished_run import read_finished
+
+Measure = Callable[[EvaluateConfig], Path]
+"""Evaluates one run and gives the folder of the report."""
+STORING = ("long_side", "bits", "voi", "color", "crop", "tile", "tile_overlap")
+"""Keys of `data` that decide what of a film is stored."""
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """A run of fine-tuning that came to its end.
+
+    Attributes:
+        path: its folder.
+        settings: what it was trained with.
+        description: what it needs besides.
+        rows: who was in which split.
+    """
+
+    path: Path
+    settings: FinetuneConfig
+    description: TaskDescription
+    rows: tuple[SplitRow, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> "FinishedRun":
+        """Reads it from its folder.
+
+        Raises:
+            MimError: it is no run, no run of fine-tuning, or not finished.
+        """
+        settings, description = read_finished(path)
+        return cls(path, settings, description, load_splits(path / "splits.csv"))
+
+    def split(self, name: str) -> set[tuple[str, str, str]]:
+        """Films of a split, each with its patient and the name of its class."""
+        return {(row.image_id, row.patient_id, row.label) for row in self.rows if row.split == name}
+
+    @property
+    def checkpoint(self) -> str:
+        """Hash of the weights, as the header of an evaluation has it."""
+        return hashlib.sha256((self.path / "model.safetensors").read_bytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredRun:
+    """A run and what it says of its validation and test films.
+
+    Attributes:
+        run: the run.
+        predictions: its scores.
+        header: what the figures belong to, as `metrics.json` has it.
+    """
+
+    run: FinishedRun
+    predictions: Predictions
+    header: dict[str, Any]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every film has a score."""
+        return not bool(np.isnan(self.predictions.score).any())
+
+
+def measured(run: FinishedRun, config: EvaluateConfig, measure: Measure) -> MeasuredRun:
+    """Reads the predictions of a run, or makes them where there are none of these weights and this split.
+
+    Args:
+        run: which.
+        config: how it would be evaluated; `run`, `second_run` and `output` are not read.
+        measure: evaluates one run.
+
+    Raises:
+        MimError: it cannot be evaluated, in one line.
+    """
+    found = read_measured(run)
+    if found is None:
+        measure(config.model_copy(update={"run": str(run.path), "second_run": None, "output": None}))
+        found = read_measured(run)
+    if not (run.path / "predictions.csv").is_file():
+        raise MimError(f"{run.path}: its evaluation gives no predictions.csv; only runs that classify can be compared")
+    if found is None:
+        raise MimError(
+            f"{run.path}: what evaluate.py wrote there is not of this run; is another process writing to it?"
+        )
+    return found
+
+
+def read_measured(run: FinishedRun) -> MeasuredRun | None:
+    """Reads what evaluate.py wrote into a run; None where it did not, or where that is of other weights or films."""
+    tables = run.path / "metrics.json", run.path / "predictions.csv"
+    if not all(path.is_file() for path in tables):
+        return None
+    try:
+        header = json.loads(tables[0].read_text(encoding="utf-8"))["header"]
+        predictions = Predictions.load(tables[1])
+        of_run = header["checkpoint"] == run.checkpoint and header["split"] == run.description.split_hash[:16]
+        str(header["data"])
+    except (MimError, OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s: its evaluation cannot be read (%s) and is made again", run.path, error)
+        return None
+    patients = {(patient, split) for patient, split in zip(predictions.patient_id, predictions.split, strict=True)}
+    known = {(row.patient_id, row.split) for row in run.rows if row.split in ("val", "test")}
+    if not of_run or not patients <= known:
+        logger.warning("%s: its evaluation is of other weights or of another split and is made again", run.path)
+        return None
+    return MeasuredRun(run, predictions, header)
