@@ -374,6 +374,21 @@ class FinetuneConfig(RunConfig):
     study: StudyConfig = StudyConfig()
     class_weights: bool = Field(True, description="weigh the classes by their inverse frequency in the training films")
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
+    loss: Literal["cross_entropy", "focal"] = Field(
+        "cross_entropy", description="task=classify: focal = learn less from films that are classified well (Lin 2017)"
+    )
+    tuning: Literal["full", "probe", "last_blocks"] = Field(
+        "full",
+        description="task=classify: what of the encoder learns: all of it; nothing, only head and masker do; its last "
+        "blocks",
+    )
+    tuned_blocks: int = Field(2, ge=1, description="tuning=last_blocks: how many")
+    focal_gamma: float = Field(2.0, ge=0, description="loss=focal: how much less; 0 = cross entropy")
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural",
+        description="task=classify: balanced = as many training films of each class in each epoch, those of the rare "
+        "one more than once; with class_weights=false",
+    )
 
 
 class EvaluateConfig(Config):

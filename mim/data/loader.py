@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mim.data.annotations import Lesion, draw_lesions
 from mim.data.augment import FilmTransform
+from mim.data.balanced import BalancedStream
 from mim.data.collate import collate_films
 from mim.data.seed import derive_seed
 from mim.data.store import PreparedDataset
@@ -205,7 +206,7 @@ class RankBatches(Sampler[list[Place]]):
     two ranks with batches of B meet together what one rank with batches of 2 B meets.
 
     Args:
-        stream: The order of films.
+        stream: The order of films: all equally often, or all classes.
         batch_size: Films in a batch.
         world: Number of ranks.
         rank: Which one, from 0.
@@ -216,7 +217,7 @@ class RankBatches(Sampler[list[Place]]):
 
     def __init__(
         self,
-        stream: SampleStream,
+        stream: SampleStream | BalancedStream,
         batch_size: int,
         world: int,
         rank: int,
@@ -267,13 +268,14 @@ def train_loader(
     start_step: int,
     total_steps: int,
     workers: int,
+    balance: Sequence[int] | None = None,
 ) -> DataLoader[dict[str, Any]]:
     """Load the batches of one rank from `start_step` to `total_steps`, `accumulate` of them a step.
 
     Batches do not depend on the number of workers; a loader that starts at step k begins with the batches that one
-    that started at 0 gives at step k.
+    that started at 0 gives at step k. With `balance`, the class of each sample, all classes come equally often.
     """
-    stream = SampleStream(len(dataset), seed)
+    stream = SampleStream(len(dataset), seed) if balance is None else BalancedStream(balance, seed)
     return _load(dataset, RankBatches(stream, batch_size, world, rank, accumulate, start_step, total_steps), workers)
 
 

@@ -133,17 +133,23 @@ def build_classifier(
         MimError: the masker does not fit the encoder, or its settings contradict each other.
     """
     source = start_source(config, encoder, meets) if run is None else source_of_run(config, encoder, meets, run)
-    return MaskedClassifier(
-        encoder,
-        num_classes=classes,
-        masker=build_masker(config.masker, encoder, masker_encoder, source),
-        class_weights=class_weights,
-        smoothing=config.smoothing,
-        mask_training=mask_training(config.masker) if config.masker.kind == "learned" else None,
-        mean=meets.mean,
-        std=meets.std,
-        rebuilding=rebuilding,
-    )
+    masker = build_masker(config.masker, encoder, masker_encoder, source)
+    try:
+        return MaskedClassifier(
+            encoder,
+            num_classes=classes,
+            masker=masker,
+            class_weights=class_weights,
+            smoothing=config.smoothing,
+            mask_training=mask_training(config.masker) if config.masker.kind == "learned" else None,
+            mean=meets.mean,
+            std=meets.std,
+            rebuilding=rebuilding,
+            focal_gamma=config.focal_gamma if config.loss == "focal" else None,
+            trained_blocks={"full": None, "probe": 0, "last_blocks": config.tuned_blocks}[config.tuning],
+        )
+    except ValueError as error:
+        raise MimError(f"tuned_blocks: {error}") from error
 
 
 def rebuild_classifier(

@@ -121,13 +121,22 @@ class TrainBatches:
         config: seed, batch size and workers are read.
         fabric: tells the rank.
         total_steps: the step before which to stop.
+        balance: class of each sample, for as many samples of each in an epoch; None = all samples equally often.
     """
 
-    def __init__(self, dataset: Batched, config: RunConfig, fabric: Fabric, total_steps: int) -> None:
+    def __init__(
+        self,
+        dataset: Batched,
+        config: RunConfig,
+        fabric: Fabric,
+        total_steps: int,
+        balance: Sequence[int] | None = None,
+    ) -> None:
         self.dataset = dataset
         self.config = config
         self.fabric = fabric
         self.total_steps = total_steps
+        self.balance = balance
 
     def __call__(self, start_step: int) -> Iterator[dict[str, Tensor]]:
         """Begins with the batches of the step after `start_step` steps; images are floats, on the device."""
@@ -142,6 +151,7 @@ class TrainBatches:
             start_step=start_step,
             total_steps=self.total_steps,
             workers=training.workers,
+            balance=self.balance,
         )
         for batch in loader:
             moved: dict[str, Tensor] = self.fabric.to_device(batch)

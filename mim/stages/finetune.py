@@ -58,6 +58,8 @@ def finetune(config: FinetuneConfig) -> Path:
         Interrupted: the run was asked to stop and saved itself.
     """
     check_lesions(config)
+    check_imbalance(config)
+    check_tuning(config)
     encoder, meets = first_encoder(config)
     reads = frozen_encoder(config, encoder.image_size)
     films, splits = labelled_films(config)
@@ -93,7 +95,7 @@ def finetune(config: FinetuneConfig) -> Path:
         outcome = train_task(
             fabric,
             task,
-            TrainBatches(dataset, config, fabric, plan.total_steps),
+            TrainBatches(dataset, config, fabric, plan.total_steps, labels if config.sampling == "balanced" else None),
             config=config,
             folder=folder,
             steps_per_epoch=per_epoch,
@@ -180,6 +182,33 @@ def count_met(config: FinetuneConfig, films: PreparedDataset, splits: Splits) ->
     if not path.is_file():
         raise MimError(f"{path}: is not there, so which films were met is not known; init must be a run of train.py")
     return check_unseen(splits.test, load_seen(path), films.salt_check, config.data.seen_in_pretraining)
+
+
+def check_imbalance(config: FinetuneConfig) -> None:
+    """Refuses settings against the imbalance of classes that contradict each other.
+
+    Raises:
+        MimError: naming them.
+    """
+    if config.sampling == "balanced" and config.class_weights:
+        raise MimError(
+            "sampling=balanced and class_weights=true would both make up for the rare class; give class_weights=false"
+        )
+    if config.loss == "focal" and config.smoothing:
+        raise MimError("smoothing is of loss=cross_entropy, and loss is focal; give smoothing=0")
+
+
+def check_tuning(config: FinetuneConfig) -> None:
+    """Refuses to hold fresh weights still.
+
+    Raises:
+        MimError: naming the setting.
+    """
+    fresh = config.encoder is None or not (config.encoder.pretrained or config.encoder.weights)
+    if config.tuning != "full" and fresh and (config.init is None or not config.init_weights):
+        raise MimError(
+            f"tuning={config.tuning} would leave fresh weights as they are: give init=<run>, or encoder.weights"
+        )
 
 
 def inverse_frequencies(labels: Sequence[int], classes: int) -> Tensor:

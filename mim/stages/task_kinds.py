@@ -49,6 +49,8 @@ TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
     }
 )
 
+_OF_CLASSIFICATION = ("loss", "focal_gamma", "sampling", "tuning", "tuned_blocks")
+
 
 def finetune(config: FinetuneConfig) -> Path:
     """Trains what `task` says.
@@ -85,6 +87,13 @@ def check_settings(config: FinetuneConfig) -> None:
     Raises:
         MimError: naming the first of them.
     """
+    for key in _OF_CLASSIFICATION if config.task != "classify" else ():
+        if getattr(config, key) != FinetuneConfig.model_fields[key].default:
+            raise MimError(f"{key} is read only with task=classify, and task is {config.task}")
+    if config.loss != "focal" and config.focal_gamma != FinetuneConfig.model_fields["focal_gamma"].default:
+        raise MimError(f"focal_gamma is read only with loss=focal, and loss is {config.loss}")
+    if config.tuning != "last_blocks" and config.tuned_blocks != FinetuneConfig.model_fields["tuned_blocks"].default:
+        raise MimError(f"tuned_blocks is read only with tuning=last_blocks, and tuning is {config.tuning}")
     for name, kind in TASK_KINDS.items():
         if name == config.task:
             continue

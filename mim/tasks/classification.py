@@ -1,6 +1,7 @@
 """A class for each film, from what a masker lets the encoder see."""
 
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from mim.masking.mask import Mask
 from mim.masking.patterns import random_visible_batch
 from mim.models.encoder import Encoder
 from mim.models.heads import ClassificationHead
+from mim.models.tuning import hold_still
+from mim.tasks.focal import focal_loss
 from mim.tasks.mask_training import MaskTraining, Rebuilding, Stage
 
 
@@ -33,6 +36,12 @@ class MaskedClassifier(nn.Module):
         mean: subtracted from pixels in [0, 1].
         std: what the difference is divided by.
         rebuilding: gives the error of rebuilding what a mask hides; needed where `mask_training` has a weight for it.
+        focal_gamma: learns by the focal loss with this gamma in the place of the cross entropy, without smoothing;
+            None = cross entropy.
+        trained_blocks: last blocks of the backbone that learn; 0 = the encoder stays as it is; None = all of it learns.
+
+    Raises:
+        ValueError: the backbone has fewer blocks than `trained_blocks`.
     """
 
     class_weights: Tensor | None
@@ -48,6 +57,8 @@ class MaskedClassifier(nn.Module):
         mean: float = 0.0,
         std: float = 1.0,
         rebuilding: Rebuilding | None = None,
+        focal_gamma: float | None = None,
+        trained_blocks: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -56,6 +67,7 @@ class MaskedClassifier(nn.Module):
         self.masker = masker
         self.register_buffer("class_weights", class_weights)
         self.smoothing = smoothing
+        self.focal_gamma = focal_gamma
         self.mask_training = mask_training or MaskTraining()
         self.mean = mean
         self.std = std
@@ -63,6 +75,17 @@ class MaskedClassifier(nn.Module):
         self.fit_to_grid = GridFit()
         self.progress: float | None = None
         self._frozen: list[nn.Parameter] = []
+        self._still = () if trained_blocks is None else tuple(hold_still(encoder, trained_blocks))
+
+    def train(self, mode: bool = True) -> Self:
+        """Leaves in evaluation mode what does not learn."""
+        super().train(mode)
+        self._keep_still()
+        return self
+
+    def _keep_still(self) -> None:
+        for module in self._still:
+            module.eval()
 
     def set_progress(self, fraction: float) -> None:
         """Hears how much of the training lies behind, in [0, 1]; while only the masker learns, the rest is frozen.
@@ -75,6 +98,7 @@ class MaskedClassifier(nn.Module):
         frozen = self.mask_training.stage(fraction) == "masker"
         for part in (self.encoder, self.head):
             part.train(not frozen)  # statistics of norms stand still as well
+        self._keep_still()
         if frozen and not self._frozen:
             parts = (*self.encoder.parameters(), *self.head.parameters())
             self._frozen = [parameter for parameter in parts if parameter.requires_grad]
@@ -109,7 +133,7 @@ class MaskedClassifier(nn.Module):
         if mask.scores is not None:
             out["scores"] = mask.scores
         if "label" in batch:
-            out["loss"] = out["loss_class"] = self._cross_entropy(logits, batch["label"])
+            out["loss"] = out["loss_class"] = self._class_loss(logits, batch["label"])
             out["keep"] = seen(mask).float().mean()
         return out
 
@@ -150,7 +174,7 @@ class MaskedClassifier(nn.Module):
         stage: Stage = "joint" if self.progress is None else recipe.stage(self.progress)
         if stage == "network":
             visible = self._random_visible(image)
-            loss_class = self._cross_entropy(self._look(image, Mask(visible)), batch["label"])
+            loss_class = self._class_loss(self._look(image, Mask(visible)), batch["label"])
             return {"loss": loss_class, "loss_class": loss_class, "keep": visible.float().mean(), "visible": visible}
         mask = masker(batch)
         parts = self._mask_losses(batch, masker, mask)
@@ -174,7 +198,7 @@ class MaskedClassifier(nn.Module):
                 whole = self._look(image, None).float().softmax(dim=1)
             loss_class = F.cross_entropy(together.float(), whole)
         else:
-            loss_class = self._cross_entropy(together, batch["label"])
+            loss_class = self._class_loss(together, batch["label"])
         return summed({"class": (loss_class, weight), **parts}) | figures | {"logits": together}
 
     def _mask_losses(
@@ -223,7 +247,9 @@ class MaskedClassifier(nn.Module):
         grey = image.mean(dim=(2, 3), keepdim=True)
         return self.head(self.encoder(torch.lerp(grey, image, shown[:, None].to(image.dtype))))  # type: ignore[no-any-return]
 
-    def _cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
+    def _class_loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        if self.focal_gamma is not None:
+            return focal_loss(logits.float(), label, self.focal_gamma, self.class_weights)
         return F.cross_entropy(
             logits.float(), label, weight=self.class_weights, label_smoothing=self.smoothing if self.training else 0.0
         )
