@@ -95,7 +95,7 @@ def explanations_block(measured: Measured, resampling: Resampling, left_out: Seq
             "by, and nothing of whether that is right.",
             f"Pointing: how often the most important cell lies in a lesion, in {with_lesion} films with lesions; for a "
             "random order, how often any cell that is seen does.",
-            *([f"The best of them here, {best}, is laid over the worst errors below."] if drawn and best else []),
+            *([f"The best of them here, {best}, is laid over the worst errors above."] if drawn and best else []),
         ),
         tables=(_table(figures),),
         plots=(_plot(measured),),
@@ -124,7 +124,7 @@ def _doubts(figures: Mapping[str, Mapping[str, Figure]]) -> tuple[str, ...]:
     if gains and not faithful:
         return (
             "No explanation tells better than a random order of cells what this network goes by (insertion less "
-            "deletion): the maps drawn below are not to be read.",
+            "deletion): maps laid over the films are not to be read.",
         )
     if "masker" in gains and "masker" not in faithful:
         return (

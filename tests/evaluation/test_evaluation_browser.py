@@ -45,9 +45,8 @@ def report(make: Callable[..., Predictions], header: Header, tmp_path_factory: p
         label = int(predictions.label[row])
         named = (predictions.image_id[row], predictions.patient_id[row], label, float(predictions.score[row]))
         cases.append(Case(*named, film, visible, [(8, 8, 20, 20)] if label else (), scores, "Explained by occlusion."))
-    table = Table(
-        "Lesions seen", ("severity", *(f"figure {place}" for place in range(14))), (("enamel", *("0.5",) * 14),)
-    )
+    columns = ("severity", *(f"figure {place}" for place in range(7)))
+    table = Table("Lesions seen", columns, (("enamel", *("0.512 (0.412 to 0.612)",) * 7),))
     sections = (
         Section("lesions", "Are lesions seen?", text=("Half of them.",), tables=(table,)),
         calibration_section(predictions, metrics.settings),
@@ -181,6 +180,11 @@ def test_on_paper_every_case_is_there_with_all_its_layers_and_no_button(tab: Tab
     assert tab.run(SHOWN) == [0, 1, 2, 3]
     assert not tab.run("document.querySelector('.controls').checkVisibility()")
     assert tab.run("[...document.querySelectorAll('.layer')].every(one => one.checkVisibility())")
+    tab.call("Emulation.setDeviceMetricsOverride", width=688, height=980, deviceScaleFactor=1, mobile=False)  # A4
+    try:
+        assert tab.run("document.documentElement.scrollWidth") <= 688
+    finally:
+        tab.call("Emulation.clearDeviceMetricsOverride")
     pdf = base64.b64decode(tab.call("Page.printToPDF", preferCSSPageSize=True)["data"])
     assert pdf.startswith(b"%PDF")
     assert len(pdf) > 50_000
