@@ -51,4 +51,6 @@ class ExplanationsConfig(Config):
     superpixels: int = Field(50, ge=2, description="lime: parts that a film is divided into, about")
     steps: int = Field(16, ge=2, description="integrated gradients: steps from nothing visible to all that is")
     points: int = Field(11, ge=3, description="points of the deletion and insertion curves")
-    pictures: int = Field(6, ge=0, description="worst errors over which the best explanation is drawn")
+    pictures: int = Field(
+        6, ge=0, description="worst errors, of those drawn (worst), that the best explanation is laid over"
+    )

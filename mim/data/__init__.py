@@ -8,6 +8,7 @@ from mim.data.cache import dataset_salt, open_or_prepare
 from mim.data.labels import LabelledFilm, LabelledFilms, attach_labels
 from mim.data.leakage import SeenFilms, check_unseen, excluded_from_pretraining, load_seen, save_seen
 from mim.data.manifest import ManifestRow
+from mim.data.near_copies import NearCopy, find_near_copies, save_near_copies
 from mim.data.privacy import load_salt, salted_hash
 from mim.data.radiograph import Radiograph, RadiographMeta, UnreadableRadiograph, read_radiograph
 from mim.data.seed import derive_seed
@@ -19,6 +20,7 @@ __all__ = [
     "LabelledFilm",
     "LabelledFilms",
     "ManifestRow",
+    "NearCopy",
     "PreparedDataset",
     "Radiograph",
     "RadiographMeta",
@@ -31,6 +33,7 @@ __all__ = [
     "dataset_salt",
     "derive_seed",
     "excluded_from_pretraining",
+    "find_near_copies",
     "is_prepared",
     "limit_training",
     "load_salt",
@@ -39,6 +42,7 @@ __all__ = [
     "open_or_prepare",
     "read_radiograph",
     "salted_hash",
+    "save_near_copies",
     "save_seen",
     "save_splits",
     "split_films",

@@ -21,6 +21,17 @@ from mim.files import write_atomically
 logger = logging.getLogger(__name__)
 
 _COLUMNS = ("patient_id", "sha256", "content", "salt_check")
+_LOOKS = ("image_id", "perceptual_hash")  # not in the files of earlier versions
+
+
+@dataclass(frozen=True, slots=True)
+class SeenFilm:
+    """A film that a pretraining run met, by hashes alone; see `ManifestRow` for what they are."""
+
+    image_id: str
+    patient_id: str
+    content: str
+    perceptual_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +42,13 @@ class SeenFilms:
         patients: Salted hashes of patient ids, where they were known.
         contents: Hashes of the films, however stored (see `ManifestRow.content`).
         salt_check: Which salt made the patients' hashes.
+        films: Each of them, with what it looks like; None where an earlier version wrote the list without.
     """
 
     patients: frozenset[str]
     contents: frozenset[str]
     salt_check: str
+    films: tuple[SeenFilm, ...] | None = None
 
 
 def excluded_from_pretraining(dataset: PreparedDataset, source: Path, exclude: str, salt: bytes) -> set[int]:
@@ -115,13 +128,14 @@ def _read_exclusion(source: Path, exclude: str) -> Table:
 
 
 def save_seen(path: Path, dataset: PreparedDataset, indices: Iterable[int]) -> None:
-    """Write seen.csv, the films that a pretraining run meets: patient_id, sha256, content, salt_check."""
+    """Write seen.csv, the films that a pretraining run meets, by hashes alone."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    writer.writerow((*_COLUMNS, *_LOOKS))
     for number in sorted(indices):
         row = dataset.rows[number]
-        writer.writerow([row.patient_id, row.sha256, row.content, dataset.salt_check])
+        known = (row.patient_id, row.sha256, row.content, dataset.salt_check)
+        writer.writerow((*known, row.image_id, row.perceptual_hash))
     write_atomically(path, table.getvalue())
 
 
@@ -138,7 +152,12 @@ def load_seen(path: Path) -> SeenFilms:
     if len(checks) > 1:
         raise MimError(f"{path}: ids were hashed with more than one salt: it is not the list of one run")
     patients = frozenset(row.cells["patient_id"] for row in table.rows) - {""}
-    return SeenFilms(patients, frozenset(row.cells["content"] for row in table.rows), checks.pop() if checks else "")
+    contents = frozenset(row.cells["content"] for row in table.rows)
+    films = None
+    if set(_LOOKS) <= set(table.columns):
+        columns = ("image_id", "patient_id", "content", "perceptual_hash")
+        films = tuple(SeenFilm(*(row.cells[column] for column in columns)) for row in table.rows)
+    return SeenFilms(patients, contents, checks.pop() if checks else "", films)
 
 
 def check_unseen(

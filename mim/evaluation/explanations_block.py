@@ -1,4 +1,4 @@
-"""The block of the report that says how faithful explanations are, and draws the best of them."""
+"""The block of the report that says how faithful explanations are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +11,11 @@ from mim.evaluation.explain import area_under
 from mim.evaluation.figures import Figure
 from mim.evaluation.mean_figure import Resampling, in_words
 from mim.evaluation.panels import Curve, Panel, small_multiples
-from mim.evaluation.section import Picture, Plot, Section, Table
+from mim.evaluation.section import Plot, Section, Table
 
 Floats = npt.NDArray[np.float64]
 
+NAME = "explanations"
 RANDOM = "random order"
 
 
@@ -67,23 +68,22 @@ def explanation_figures(measured: Measured, resampling: Resampling) -> dict[str,
     return found
 
 
-def explanations_block(
-    measured: Measured, resampling: Resampling, left_out: Sequence[str], pictures: Sequence[Picture]
-) -> Section:
+def explanations_block(measured: Measured, resampling: Resampling, left_out: Sequence[str], *, drawn: bool) -> Section:
     """Makes the block of the report.
 
     Args:
         measured: Explanations, and the random order.
         resampling: Of the N films' patients.
         left_out: Explanations that this network cannot give.
-        pictures: Of the best explanation.
+        drawn: Whether the best explanation is laid over the worst errors.
     """
     figures = explanation_figures(measured, resampling)
     films = len(measured[RANDOM].deletion)
+    best = best_explanation(measured)
     with_lesion = int(np.isfinite(measured[RANDOM].hits).sum())
     missing = f" Not possible with this network: {', '.join(left_out)}." if left_out else ""
     return Section(
-        name="explanations",
+        name=NAME,
         title="Explanations, and how faithful they are",
         first_lines=_doubts(figures),
         text=(
@@ -95,15 +95,15 @@ def explanations_block(
             "by, and nothing of whether that is right.",
             f"Pointing: how often the most important cell lies in a lesion, in {with_lesion} films with lesions; for a "
             "random order, how often any cell that is seen does.",
+            *([f"The best of them here, {best}, is laid over the worst errors above."] if drawn and best else []),
         ),
         tables=(_table(figures),),
         plots=(_plot(measured),),
-        pictures=tuple(pictures),
         figures={
             "films": films,
             "films_with_lesion": with_lesion,
             "left_out": list(left_out),
-            "best": best_explanation(measured),
+            "best": best,
             "explanations": {
                 name: {
                     **{key: asdict(figure) for key, figure in found.items()},
@@ -124,7 +124,7 @@ def _doubts(figures: Mapping[str, Mapping[str, Figure]]) -> tuple[str, ...]:
     if gains and not faithful:
         return (
             "No explanation tells better than a random order of cells what this network goes by (insertion less "
-            "deletion): the maps drawn below are not to be read.",
+            "deletion): maps laid over the films are not to be read.",
         )
     if "masker" in gains and "masker" not in faithful:
         return (

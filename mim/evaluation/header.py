@@ -16,6 +16,9 @@ class Header:
         version: Version of mim.
         seed: Seed the model was trained with.
         image_size: Height and width in pixels of what the network met.
+        trained_on: Films of the training: `films`, `patients`, `positives`; empty = not known.
+        lesions: Marked lesions of the `val` and `test` films; empty = none are known.
+        near_copies: Test films that are near copies of a film of `pretraining` or `training`; None = not known.
         more: Further lines, title to text, such as the backbone and the masker.
     """
 
@@ -26,4 +29,7 @@ class Header:
     version: str
     seed: int
     image_size: tuple[int, int]
+    trained_on: Mapping[str, int] = field(default_factory=dict)
+    lesions: Mapping[str, int] = field(default_factory=dict)
+    near_copies: Mapping[str, int | None] = field(default_factory=dict)
     more: Mapping[str, str] = field(default_factory=dict)

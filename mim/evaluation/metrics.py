@@ -4,7 +4,7 @@ Keys of `metrics.json` (every number is finite; what cannot be computed is null 
 
 - `schema_version`: 1.
 - `header`: what the figures belong to: `target`, hashes `data`, `split` and `checkpoint`, `version`, `seed`,
-  `image_size`, `more`; or null.
+  `image_size`, `trained_on`, `lesions`, `near_copies`, `more`; or null.
 - `settings`: `bootstrap` (resamples), `confidence`, `specificity` (asked for), `seed`.
 - `threshold`: `value`, `chosen_on` ("val"), `reason`. A film is called positive where its score >= value.
 - `test`, `val`: `films`, `patients`, `positives`, `negatives`; `resamples`, `dropped` (resamples of one class);

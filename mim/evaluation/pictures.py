@@ -41,6 +41,8 @@ class Case:
         image: (H, W) in [0, 1].
         visible: (gh, gw), True = seen; None = everything was seen.
         boxes: Lesions, xyxy in pixels of `image`.
+        explanation: (gh, gw): above 0 speaks for a positive answer, below 0 against it, NaN = not seen; None = none.
+        explained_by: What gave it, and what its colours mean, in words.
     """
 
     image_id: str
@@ -50,6 +52,8 @@ class Case:
     image: Pixels
     visible: Cells | None = None
     boxes: Sequence[Sequence[float]] = field(default_factory=tuple)
+    explanation: npt.NDArray[np.float64] | None = None
+    explained_by: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +123,14 @@ def mask_picture(
     grey = film_picture(image, side=side)
     picture = np.repeat(grey[:, :, None], 3, axis=2).astype(np.float32)  # (h, w, 3)
     if visible is not None:
-        hidden = _enlarge(~_cells(visible), grey.shape)
+        hidden = enlarge(~_cells(visible), grey.shape)
         if opaque:
             picture[hidden] = UNSEEN
         else:
             picture[hidden] *= DARKENED
-            strength = (_hatching(grey.shape) * HATCH_STRENGTH * hidden)[:, :, None]
+            strength = (hatching(grey.shape) * HATCH_STRENGTH * hidden)[:, :, None]
             picture += strength * (np.array(HATCH, dtype=np.float32) - picture)
-            picture[_border(hidden)] = OUTLINE
+            picture[border_of(hidden)] = OUTLINE
     drawn = Image.fromarray(np.rint(picture).astype(np.uint8))
     height, width = np.shape(image)
     _frame(drawn, boxes, grey.shape[1] / width, grey.shape[0] / height)
@@ -157,7 +161,7 @@ def explanation_picture(
     largest = float(np.abs(values[seen]).max()) if seen.any() else 0.0
     strength = np.nan_to_num(values) / (largest or 1.0)  # (gh, gw) in [-1, 1]
     height, width = np.shape(image)
-    spread = _spread(strength, picture.shape[:2])[:, :, None]
+    spread = enlarge(strength, picture.shape[:2])[:, :, None]
     tint = np.where(spread > 0, np.array(FOR, dtype=np.float32), np.array(AGAINST, dtype=np.float32))
     picture += TINT * np.abs(spread) * (tint - picture)
     drawn = Image.fromarray(np.rint(picture).astype(np.uint8))
@@ -225,12 +229,7 @@ def _fit(height: int, width: int, side: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _enlarge(cells: Cells, shape: tuple[int, ...]) -> Cells:
-    """Spread a grid (gh, gw) over (h, w) pixels, each pixel in the cell its middle falls into."""
-    return _spread(cells, shape)
-
-
-def _spread(cells: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def enlarge(cells: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Give each of (h, w) pixels the value of the cell its middle falls into."""
     rows, columns = (
         np.floor((np.arange(pixels) + 0.5) * count / pixels).astype(np.intp)
@@ -240,7 +239,7 @@ def _spread(cells: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]
     return spread
 
 
-def _hatching(shape: tuple[int, ...]) -> Pixels:
+def hatching(shape: tuple[int, ...]) -> Pixels:
     """Strength in [0, 1] of diagonal lines, soft at their edges."""
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     across = ((rows + columns) / np.sqrt(2)) % HATCH_SPACING
@@ -248,7 +247,7 @@ def _hatching(shape: tuple[int, ...]) -> Pixels:
     return strength
 
 
-def _border(hidden: Cells) -> Cells:
+def border_of(hidden: Cells) -> Cells:
     """Pixels of hidden cells, two deep, next to a visible one."""
     around = np.pad(hidden, 2, mode="edge")
     height, width = hidden.shape
@@ -259,13 +258,23 @@ def _border(hidden: Cells) -> Cells:
     return hidden & near_visible
 
 
+def framed(box: Sequence[float], across: float, down: float) -> tuple[float, float, float, float]:
+    """Scale a box xyxy to the picture, corners in order.
+
+    Raises:
+        MimError: It is not four numbers.
+    """
+    if len(box) != 4 or not np.isfinite(np.asarray(box, dtype=np.float64)).all():
+        raise MimError(f"picture: box {list(box)} must be four numbers x1, y1, x2, y2")
+    left, right = sorted((float(box[0]) * across, float(box[2]) * across))
+    upper, lower = sorted((float(box[1]) * down, float(box[3]) * down))
+    return left, upper, right, lower
+
+
 def _frame(picture: Image.Image, boxes: Sequence[Sequence[float]], across: float, down: float) -> None:
     draw = ImageDraw.Draw(picture)
     for box in boxes:
-        if len(box) != 4 or not np.isfinite(np.asarray(box, dtype=np.float64)).all():
-            raise MimError(f"picture: box {list(box)} must be four numbers x1, y1, x2, y2")
-        left, right = sorted((float(box[0]) * across, float(box[2]) * across))
-        upper, lower = sorted((float(box[1]) * down, float(box[3]) * down))
+        left, upper, right, lower = framed(box, across, down)
         corners = [round(value) for value in (left - 3, upper - 3, right + 2, lower + 2)]
         draw.rectangle(corners, outline=BOX, width=3)  # outside the box, so that no lesion is covered
 

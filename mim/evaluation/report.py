@@ -3,25 +3,18 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mim.evaluation.curves import precision_recall_plot, roc_plot, score_histogram
-from mim.evaluation.embedding import data_uri, embed
+from mim.evaluation.embedding import data_uri
 from mim.evaluation.figures import FIGURES, Figure
 from mim.evaluation.header import Header
 from mim.evaluation.metrics import Metrics
-from mim.evaluation.pictures import (
-    Case,
-    Reconstruction,
-    film_picture,
-    mask_picture,
-    reconstruction_picture,
-)
+from mim.evaluation.pictures import Case, Reconstruction, reconstruction_picture
 from mim.evaluation.predictions import Predictions
 from mim.evaluation.section import Picture, Plot, Section
+from mim.evaluation.viewer import script, script_hash, viewer_of
 from mim.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -83,6 +76,7 @@ def write_report(
     predictions = predictions.scored
     test = predictions.of("test")
     plots, no_plots = _plots(metrics, test, predictions.of("val"))
+    viewer = viewer_of(cases, metrics.test.confusion)
     page = environment.get_template("report.html.jinja").render(
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
         header=header,
@@ -96,7 +90,9 @@ def write_report(
         plots=plots,
         no_plots=no_plots,
         sections=sections,
-        groups=_groups(metrics, cases),
+        viewer=viewer,
+        script=script() if viewer.cases else "",
+        script_source=f"'{script_hash(script())}'" if viewer.cases else "'none'",
         sheet=_sheet(reconstructions),
         why_no_reconstructions=why_no_reconstructions,
     )
@@ -122,17 +118,16 @@ def _operating_point(metrics: Metrics) -> str:
 
 def _about(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
     height, width = header.image_size
-    counted = [
-        (
-            f"{title} films",
-            f"{split.films} of {split.patients} patients: {split.positives} positive, {split.negatives} negative"
-            + (f" (prevalence {split.positives / split.films:.3f})" if split.films else ""),
-        )
-        for title, split in (("Test", metrics.test), ("Validation", metrics.val))
-    ]
+    lines = [("Target", f"{header.target} (positive = 1)")]
+    for title, name, split in (("Test", "test", metrics.test), ("Validation", "val", metrics.val)):
+        counted = (split.films, split.patients, split.positives)
+        lines.append((f"{title} films", _counted(*counted, header.lesions.get(name))))
+    if header.trained_on:
+        own = header.trained_on
+        lines.append(("Training films", _counted(own["films"], own["patients"], own["positives"], None)))
     return [
-        ("Target", f"{header.target} (positive = 1)"),
-        *counted,
+        *lines,
+        *([("Near copies of test films", _near_copies(header))] if header.near_copies else []),
         ("Data, hash", header.data),
         ("Split, hash", header.split),
         ("Checkpoint, hash", header.checkpoint),
@@ -141,6 +136,18 @@ def _about(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
         ("Resolution", f"{height} x {width} pixels (height x width)"),
         *header.more.items(),
     ]
+
+
+def _counted(films: int, patients: int, positives: int, lesions: int | None) -> str:
+    prevalence = f" (prevalence {positives / films:.3f})" if films else ""
+    marked = "" if lesions is None else f"; {lesions} marked {'lesion' if lesions == 1 else 'lesions'}"
+    return f"{films} of {patients} patients: {positives} positive, {films - positives} negative{prevalence}{marked}"
+
+
+def _near_copies(header: Header) -> str:
+    parts = [f"{'not known' if count is None else count} in {place}" for place, count in header.near_copies.items()]
+    listed = " (near_copies.csv lists them)" if any(header.near_copies.values()) else ""
+    return f"{', '.join(parts)}{listed}"
 
 
 def _rows(metrics: Metrics) -> list[dict[str, str | Figure]]:
@@ -177,41 +184,6 @@ def _plots(metrics: Metrics, test: Predictions, val: Predictions) -> tuple[list[
     else:
         missing.append("There is no histogram of scores: there are no test films.")
     return plots, missing
-
-
-def _groups(metrics: Metrics, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    counts = metrics.test.confusion
-    kinds = (
-        ("False negatives", "positive films called negative", 1, counts and counts.false_negatives),
-        ("False positives", "negative films called positive", 0, counts and counts.false_positives),
-    )
-    groups = []
-    for title, what, label, total in kinds:
-        shown = [case for case in cases if case.label == label]
-        if total is None:
-            text = "None can be named: there is no threshold or there are no test films."
-        elif not total and not shown:
-            text = f"There are no {what}."
-        else:
-            text = f"{len(shown)} of {total} {what} {'is' if len(shown) == 1 else 'are'} shown."
-        groups.append({"title": title, "text": text, "cases": [_case(case) for case in shown]})
-    return groups
-
-
-def _case(case: Case) -> dict[str, Any]:
-    kind = "positive" if case.label else "negative"
-    pictures = [embed(film_picture(case.image), f"Film {case.image_id}, {kind}, as it is")]
-    seen = "No mask: the network saw all of it."
-    if case.visible is not None:
-        visible = np.asarray(case.visible, dtype=bool)
-        seen = f"The network saw {int(visible.sum())} of {visible.size} cells ({visible.mean() * 100:.0f} %)."
-    frames = f"{len(case.boxes)} lesion {'frame' if len(case.boxes) == 1 else 'frames'}"
-    if case.visible is not None or len(case.boxes):
-        drawn = mask_picture(case.image, case.visible, case.boxes)
-        pictures.append(embed(drawn, f"The same film with hidden cells hatched and {frames}. {seen}"))
-    marked = f" {frames.capitalize()}." if len(case.boxes) else ""
-    names = {"image_id": case.image_id, "patient_id": case.patient_id, "score": case.score}
-    return {**names, "seen": seen + marked, "pictures": pictures}
 
 
 def _sheet(reconstructions: Sequence[Reconstruction]) -> Picture | None:

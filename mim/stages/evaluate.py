@@ -2,19 +2,22 @@
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from mim import __version__
 from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
-from mim.data import LabelledFilm, PreparedDataset, Splits, count_copies, split_hash
+from mim.data import LabelledFilm, PreparedDataset, Splits, count_copies, save_near_copies, split_hash
+from mim.data.annotations import Annotations
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
 from mim.evaluation import (
@@ -29,12 +32,17 @@ from mim.evaluation import (
     evaluate_predictions,
     write_report,
 )
+from mim.evaluation.model_card import facts_of_evaluation, write_model_card
 from mim.stages.blocks import BLOCKS
 from mim.stages.classifier import TaskDescription, load_classifier
 from mim.stages.common import content_hash, logger, write_lines, writing
 from mim.stages.evaluation_context import EvaluationContext, Scored
+from mim.stages.explain import explain_worst
 from mim.stages.finetune import known_lesions, labelled_films, make_dataset
 from mim.stages.finished_run import load_init, read_finished
+from mim.stages.model_card import facts_of_run
+from mim.stages.near_copies import FILE as NEAR_COPIES
+from mim.stages.near_copies import CopiesMet, look_for_copies
 from mim.stages.pretrain_films import make_dataset as make_pretraining_dataset
 from mim.stages.pretrain_pictures import PICTURED_FILMS, reconstruct
 from mim.tasks import MaskedClassifier
@@ -42,7 +50,7 @@ from mim.training import make_fabric
 
 
 def evaluate(config: EvaluateConfig) -> Path:
-    """Measures a run on its test films and writes report.html, metrics.json and predictions.csv.
+    """Measures a run on its test films and writes report.html, model_card.md, metrics.json and the tables behind them.
 
     Returns:
         The folder they are in.
@@ -81,19 +89,28 @@ def evaluate(config: EvaluateConfig) -> Path:
         config, run, finetuned, description, films, splits, dataset, task, fabric, scored, predictions, metrics
     )
     sections = [section for block in BLOCKS if (section := block(context)) is not None]
-    header = make_header(run, finetuned, description, films, chosen)
+    met = look_for_copies(finetuned, splits)
+    header = replace(
+        make_header(run, finetuned, description, films, chosen, splits, met),
+        lesions=count_lesions(known_lesions(finetuned.data, films), splits),
+    )
     warnings = [
         *admitted.warnings,
+        *met.warnings,
         *describe_leakage(description, splits),
         *(line for section in sections for line in section.first_lines),
     ]
     reconstructions, why_none = rebuild(finetuned, films, splits)
     output = Path(config.output) if config.output else run
-    cases = worst_cases(config, finetuned, films, chosen, dataset, scored, predictions, metrics)
+    cases = worst_cases(context, explain_worst(context, sections))
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         every_film.save(output / "predictions.csv")
+        save_near_copies(output / NEAR_COPIES, met.copies)
         metrics.save(output / "metrics.json", header, warnings, sections)
+        said = [*warnings, *metrics.warnings]
+        facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
+        write_model_card(output, facts, said)
         report = write_report(
             output,
             metrics,
@@ -105,7 +122,7 @@ def evaluate(config: EvaluateConfig) -> Path:
             sections=sections,
             why_no_reconstructions=why_none,
         )
-    for warning in (*warnings, *metrics.warnings):
+    for warning in said:
         logger.warning("%s", warning)
     summaries = [line for section in sections for line in section.summary]
     write_lines(*summarise(metrics, config.confidence), *summaries, f"report: {report}")
@@ -167,6 +184,8 @@ def make_header(
     description: TaskDescription,
     films: PreparedDataset,
     chosen: tuple[LabelledFilm, ...],
+    splits: Splits,
+    met: CopiesMet,
 ) -> Header:
     """What the figures belong to, in hashes."""
     start = "the pretrained encoder" if finetuned.init and finetuned.init_weights else "fresh weights"
@@ -181,12 +200,28 @@ def make_header(
         version=__version__,
         seed=finetuned.seed,
         image_size=description.encoder.image_size,
+        trained_on={
+            "films": len(splits.train),
+            "patients": len({film.patient_id for film in splits.train}),
+            "positives": sum(film.label for film in splits.train),
+        },
+        near_copies=met.counts,
         more={
             "Backbone": f"{description.encoder.name}, hidden cells: {description.encoder.hidden}",
             "Started from": start,
             "Input masker": finetuned.masker.kind,
         },
     )
+
+
+def count_lesions(annotations: Annotations | None, splits: Splits) -> dict[str, int]:
+    """Lesions that readers marked on the validation and test films; nothing where none are known."""
+    if annotations is None:
+        return {}
+    return {
+        name: sum(len(annotations.of(film.index)) for film in films)
+        for name, films in (("val", splits.val), ("test", splits.test))
+    }
 
 
 def describe_leakage(description: TaskDescription, splits: Splits) -> list[str]:
@@ -223,24 +258,17 @@ def rebuild(finetuned: FinetuneConfig, films: PreparedDataset, splits: Splits) -
     return reconstruct(task, batch), ""
 
 
-def worst_cases(
-    config: EvaluateConfig,
-    finetuned: FinetuneConfig,
-    films: PreparedDataset,
-    chosen: tuple[LabelledFilm, ...],
-    dataset: FilmDataset,
-    scored: Scored,
-    predictions: Predictions,
-    metrics: Metrics,
-) -> list[Case]:
-    """The most confident errors of each kind, with the mask and, where known, the lesions."""
-    annotations = known_lesions(finetuned.data, films)
-    missed, alarmed = choose_worst(predictions, metrics.threshold.value, config.worst)
+def worst_cases(context: EvaluationContext, explained: Mapping[int, tuple[NDArray[np.float64], str]]) -> list[Case]:
+    """The most confident errors of each kind, with the mask and, where known, lesions and explanation by row."""
+    annotations = known_lesions(context.finetuned.data, context.films)
+    predictions = context.predictions
+    missed, alarmed = choose_worst(predictions, context.metrics.threshold.value, context.config.worst)
     cases = []
     for row in (*missed, *alarmed):
-        image = dataset[0, row]["image"][0].numpy()
+        image = context.dataset[0, row]["image"][0].numpy()
         height, width = image.shape
-        lesions = () if annotations is None else annotations.of(chosen[row].index)
+        lesions = () if annotations is None else annotations.of(context.chosen[row].index)
+        scores, meaning = explained.get(row, (None, ""))
         cases.append(
             Case(
                 image_id=predictions.image_id[row],
@@ -248,11 +276,13 @@ def worst_cases(
                 label=int(predictions.label[row]),
                 score=float(predictions.score[row]),
                 image=image,
-                visible=None if finetuned.masker.kind == "none" else scored.visible[row],
+                visible=None if context.finetuned.masker.kind == "none" else context.scored.visible[row],
                 boxes=[
                     (x1 * width, y1 * height, x2 * width, y2 * height)
                     for x1, y1, x2, y2 in (lesion.box for lesion in lesions)
                 ],
+                explanation=scores,
+                explained_by=meaning,
             )
         )
     return cases

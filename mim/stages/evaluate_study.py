@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mim.config import EvaluateConfig, TrainingConfig
-from mim.data import PreparedDataset
+from mim.data import PreparedDataset, save_near_copies
 from mim.data.loader import evaluation_loader
 from mim.data.studies import ABSENT, Study
 from mim.data.study_loader import StudyDataset
 from mim.errors import MimError
 from mim.evaluation import Case, Metrics, Predictions, choose_worst, evaluate_predictions, write_report
+from mim.evaluation.model_card import facts_of_evaluation, write_model_card
 from mim.files import write_atomically
 from mim.stages.common import logger, write_lines, writing
 from mim.stages.evaluate import describe_leakage, make_header, open_finished, rebuild, summarise
+from mim.stages.model_card import facts_of_run
+from mim.stages.near_copies import FILE as NEAR_COPIES
+from mim.stages.near_copies import look_for_copies
 from mim.stages.study import LabelledStudies, labelled_studies, load_study_classifier, make_study_dataset
 from mim.tasks import MaskedStudyClassifier
 from mim.training import make_fabric
@@ -73,18 +77,30 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
         seed=config.seed,
     )
     films = (*found.splits.val, *found.splits.test)
-    header = make_header(run, finetuned, description, found.films, films)
+    met = look_for_copies(finetuned, found.splits)
+    header = make_header(run, finetuned, description, found.films, films, found.splits, met)
     weighing = finetuned.study.masker if finetuned.study.keep is None else f"sequence, best {finetuned.study.keep}"
-    header = replace(header, more={**header.more, "Weights of films": weighing})
-    warnings = [NOTE, *describe_leakage(description, found.splits)]
+    header = replace(
+        header,
+        more={**header.more, "Weights of films": weighing},
+        trained_on={
+            "films": len(found.studies.train),
+            "patients": len({study.patient_id for study in found.studies.train}),
+            "positives": sum(study.label for study in found.studies.train),
+        },
+    )
+    warnings = [NOTE, *met.warnings, *describe_leakage(description, found.splits)]
     reconstructions, why_none = rebuild(finetuned, found.films, found.splits)
     cases = worst_studies(config, found.films, chosen, dataset, scored, predictions, metrics)
     output = Path(config.output) if config.output else run
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         predictions.save(output / "predictions.csv")
+        save_near_copies(output / NEAR_COPIES, met.copies)
         write_atomically(output / "film_weights.csv", weights_table(found.films, chosen, predictions, scored))
         metrics.save(output / "metrics.json", header, warnings)
+        facts = facts_of_evaluation(metrics, header, warnings, ()) | facts_of_run(finetuned, description, met)
+        write_model_card(output, facts, [*warnings, *metrics.warnings])
         report = write_report(
             output, metrics, predictions, cases, reconstructions, header, warnings, why_no_reconstructions=why_none
         )

@@ -1,4 +1,4 @@
-"""Explains test films, measures how faithful that is, and draws the best explanation over the worst errors."""
+"""Explains test films, measures how faithful that is, and explains the worst errors by what did best."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,11 +8,9 @@ import torch
 from tqdm import tqdm
 
 from mim.config import ExplanationsConfig
-from mim.evaluation import Picture, Section, choose_worst
-from mim.evaluation.embedding import embed
+from mim.evaluation import Section, choose_worst
 from mim.evaluation.explain import Cells, Floats, deletion_masks, importance_order, insertion_masks, pointing_hit
-from mim.evaluation.explanations_block import RANDOM, Faithfulness, best_explanation, explanations_block
-from mim.evaluation.pictures import explanation_picture
+from mim.evaluation.explanations_block import NAME, RANDOM, Faithfulness, explanations_block
 from mim.stages.evaluation_context import EvaluationContext
 from mim.stages.explainers import KNOWS_NO_CLASS, Answer, can_explain, explain_positive, film_seed
 from mim.stages.some_films import (
@@ -30,7 +28,7 @@ Kept = dict[str, list[tuple[Floats, Floats, float]]]
 
 
 def explanations_section(context: EvaluationContext) -> Section | None:
-    """Faithfulness of explanations, hits of lesions, and the best explanation over the worst errors."""
+    """Faithfulness of explanations, and hits of lesions."""
     config = context.config.explanations
     rows = choose_rows(context, config.films, "explanations")
     if not rows:
@@ -47,9 +45,8 @@ def explanations_section(context: EvaluationContext) -> Section | None:
         for name, curves in measure_film(answer, names, config, called_sign(context, row), lesion).items():
             kept[name].append(curves)
     measured = {name: gather(curves) for name, curves in kept.items()}
-    best = best_explanation(measured)
-    pictures = draw_worst(context, config, best) if best else []
-    return explanations_block(measured, take_films(context, rows).resampling, left_out, pictures)
+    drawn = min(config.pictures, context.config.worst * 2)
+    return explanations_block(measured, take_films(context, rows).resampling, left_out, drawn=bool(drawn))
 
 
 def answer_of(context: EvaluationContext, row: int) -> Answer:
@@ -109,30 +106,31 @@ def gather(curves: list[tuple[Floats, Floats, float]]) -> Faithfulness:
     return Faithfulness(np.stack(deletion), np.stack(insertion), np.array(hits))
 
 
-def draw_worst(context: EvaluationContext, config: ExplanationsConfig, best: str) -> list[Picture]:
-    """Draws the best explanation over the worst errors of both kinds in turn."""
-    missed, alarmed = choose_worst(context.predictions, context.metrics.threshold.value, config.pictures)
+def explain_worst(context: EvaluationContext, sections: Sequence[Section]) -> dict[int, tuple[Floats, str]]:
+    """Explains the worst errors of both kinds in turn, by what explained the measured films best.
+
+    Args:
+        context: the evaluation.
+        sections: its blocks; without that of explanations there is nothing to go by.
+
+    Returns:
+        By row: (gh, gw) scores for a positive answer, NaN where the network saw nothing; and what they mean.
+    """
+    config = context.config.explanations
+    best = next((section.figures["best"] for section in sections if section.name == NAME), None)
+    if best is None:
+        return {}
+    count = min(config.pictures, context.config.worst)
+    missed, alarmed = choose_worst(context.predictions, context.metrics.threshold.value, count)
     turns = [row for pair in zip(missed, alarmed, strict=False) for row in pair]
     rows = [*turns, *(row for row in (*missed, *alarmed) if row not in turns)][: config.pictures]
-    lesions = lesions_by_row(context)
-    height, width = context.task.encoder.image_size
-    pictures = []
+    method = best.replace(" ", "_")
+    explained = {}
     for row in rows:
-        answer = answer_of(context, row)
-        scores = explain_positive(best.replace(" ", "_"), answer, config)
-        meaning = "Orange speaks for a positive answer, blue against it"
-        if best.replace(" ", "_") in KNOWS_NO_CLASS:
+        scores = explain_positive(method, answer_of(context, row), config)
+        meaning = f"Explained by {best}: orange speaks for a positive answer, blue against it."
+        if method in KNOWS_NO_CLASS:
             scores = scores - np.nanmin(scores)  # more or less weight, and nothing against
-            meaning = "The stronger the orange, the more weight, for whichever answer"
-        boxes = [
-            (x1 * width, y1 * height, x2 * width, y2 * height)
-            for x1, y1, x2, y2 in (one.box for one in lesions.get(row, ()))
-        ]
-        kind = "false negative" if context.predictions.label[row] else "false positive"
-        caption = (
-            f"{kind}, film {context.predictions.image_id[row]}, score {context.predictions.score[row]:.3f}: {best}. "
-            f"{meaning}; hatched cells were not seen; lesions marked by a reader are framed."
-        )
-        drawn = explanation_picture(answer.image[0].mean(dim=0).cpu().numpy(), scores, boxes)
-        pictures.append(embed(drawn, f"{best} drawn over a {kind}", caption))
-    return pictures
+            meaning = f"Explained by {best}: the stronger the orange, the more weight, for whichever answer."
+        explained[row] = (scores, meaning)
+    return explained

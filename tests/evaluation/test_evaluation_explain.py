@@ -51,15 +51,18 @@ def test_the_block_doubts_what_is_no_better_than_chance() -> None:
     random = faithful(0.5, 0.5)
     good = {"occlusion": faithful(0.2, 0.8), "masker": faithful(0.5, 0.5), RANDOM: random}
     assert best_explanation(good) == "occlusion"
-    section = explanations_block(good, patients, ["attention rollout"], [])
+    section = explanations_block(good, patients, ["attention rollout"], drawn=True)
     assert len(section.first_lines) == 1
     assert "its mask is no explanation" in section.first_lines[0]
     assert section.figures["explanations"]["occlusion"]["gain"]["value"] == pytest.approx(0.6)
     assert section.figures["films_with_lesion"] == 6
     assert "attention rollout" in section.text[0]
     useless = {"lime": faithful(0.6, 0.4), RANDOM: random}
-    assert "not to be read" in explanations_block(useless, patients, [], []).first_lines[0]
-    assert explanations_block({"occlusion": good["occlusion"], RANDOM: random}, patients, [], []).first_lines == ()
+    assert "not to be read" in explanations_block(useless, patients, [], drawn=False).first_lines[0]
+    assert (
+        explanations_block({"occlusion": good["occlusion"], RANDOM: random}, patients, [], drawn=False).first_lines
+        == ()
+    )
 
 
 def test_an_overlay_tints_by_sign_and_hatches_what_was_not_seen() -> None:
