@@ -172,8 +172,7 @@ def _doubts(stability: Stability, auroc: Interval, differences: Mapping[str, Int
     elif stability.value < EXCELLENT:
         word = "poor" if stability.value < POOR else "moderate"
         said.append(
-            f"The stability of the selection is {word} ({stability.value:.2f}): other patients would have given "
-            "another list."
+            f"The stability of the selection is {word} ({stability.value:.2f}): other patients would give another list."
         )
     for name, own in differences.items():
         if own.high is not None and own.high < 0:

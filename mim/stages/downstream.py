@@ -10,6 +10,7 @@ from mim.data import Splits, save_splits
 from mim.data.loader import Batched
 from mim.stages.classifier import TaskDescription
 from mim.stages.common import TrainBatches, finish, logger, say_finished, steps_per_epoch, writing
+from mim.stages.made_for import MadeFor
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
 from mim.training.validation import EpochEnd
 
@@ -27,6 +28,7 @@ class Downstream:
         fingerprint: hashes that a run which goes on must find again.
         validation: gives figures at the end of an epoch.
         monitor: which of them says what weights are the best.
+        made_for: the films that are trained on, and how they were prepared; goes into films.json.
     """
 
     task: Any
@@ -37,6 +39,7 @@ class Downstream:
     fingerprint: Mapping[str, Any]
     validation: EpochEnd
     monitor: Monitor
+    made_for: MadeFor | None = None
 
 
 def train_downstream(config: FinetuneConfig, work: Downstream) -> Path:
@@ -60,6 +63,8 @@ def train_downstream(config: FinetuneConfig, work: Downstream) -> Path:
             with writing(folder.path):
                 save_splits(folder.path / "splits.csv", work.splits)
                 work.description.save(folder.path)
+                if work.made_for is not None:
+                    work.made_for.save(folder.path)
             logger.info("%s", work.said)
 
         per_epoch = steps_per_epoch(config, len(work.samples), fabric.world_size)

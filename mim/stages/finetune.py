@@ -42,6 +42,7 @@ from mim.stages.common import (
     steps_per_epoch,
     writing,
 )
+from mim.stages.made_for import MadeFor
 from mim.stages.masker import check_lesions, frozen_encoder, load_tokens, masker_ready, rebuilding_error
 from mim.stages.score_source import save_source
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
@@ -82,6 +83,7 @@ def finetune(config: FinetuneConfig) -> Path:
             with writing(folder.path):
                 save_splits(folder.path / "splits.csv", splits)
                 description.save(folder.path)
+                MadeFor.of(films, [film.index for film in splits.train]).save(folder.path)
                 save_source(config, folder.path)
             logger.info("%s", count_films(splits))
 

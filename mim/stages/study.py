@@ -25,6 +25,7 @@ from mim.stages.classifier import DESCRIPTION, TaskDescription, first_encoder
 from mim.stages.common import NetworkInput, content_hash
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, inverse_frequencies, join_labels
+from mim.stages.made_for import MadeFor
 from mim.stages.masker import build_masker
 from mim.tasks import MaskedStudyClassifier
 from mim.training import Monitor, load_weights
@@ -84,6 +85,7 @@ def finetune_studies(config: FinetuneConfig) -> Path:
             config.training.batch_size,
         ),
         monitor=Monitor("val/auroc"),
+        made_for=MadeFor.of(found.films, list(films_of(found.studies.train))),
     )
     return train_downstream(config, work)
 

@@ -1,0 +1,118 @@
+"""How runs of each kind answer for films: for each `task` of the settings what loads its predictor.
+
+Another kind of task is another entry, made of a class of a module of its own.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from mim.config import FinetuneConfig
+from mim.data.augment import evaluation_transform
+from mim.data.loader import to_float
+from mim.data.store import FilmLevels
+from mim.errors import MimError
+from mim.stages.classifier import TaskDescription, load_classifier
+from mim.tasks import MaskedClassifier
+
+
+@dataclass(frozen=True, eq=False)
+class FoundBox:
+    """A box that was found: x1, y1, x2, y2 as shares of the stored film's width and height."""
+
+    box: tuple[float, float, float, float]
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a run says of one stored film (a whole one, a cropped one, or a tile).
+
+    Attributes:
+        scores: probability of each class.
+        visible: what the network saw of it, bool (gh, gw) over the whole of it; None = there is no masker.
+        boxes: what was found.
+        pixels: by class, bool (h, w) over the whole of it, of any size.
+    """
+
+    scores: Mapping[str, float]
+    visible: NDArray[np.bool_] | None = None
+    boxes: Sequence[FoundBox] = ()
+    pixels: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+
+class Predictor(Protocol):
+    """Answers for stored films.
+
+    Attributes:
+        positive: the class whose score is called against a threshold; None = there is none.
+    """
+
+    positive: str | None
+
+    def __call__(self, films: Sequence[FilmLevels]) -> list[Answer]:
+        """Answers for some films, in their order."""
+
+
+class FilmClassifier:
+    """The predictor of `task=classify`: what `evaluate.py` computes of a batch, to the last bit.
+
+    Args:
+        run: folder of the run.
+        config: its settings.
+        description: what it remembers.
+        fabric: the device.
+    """
+
+    def __init__(self, run: Path, config: FinetuneConfig, description: TaskDescription, fabric: Fabric) -> None:
+        task: MaskedClassifier = fabric.to_device(load_classifier(run, config, description))
+        self._task = task
+        self._fabric = fabric
+        self._transform = evaluation_transform(description.encoder.image_size)
+        self._classes = description.classes
+        self._masked = config.masker.kind != "none"
+        self.positive = description.classes[1] if len(description.classes) == 2 else None
+
+    @torch.inference_mode()
+    def __call__(self, films: Sequence[FilmLevels]) -> list[Answer]:
+        """Answers for some films, in their order."""
+        images = [to_float(torch.from_numpy(self._transform(film.full, 0, film.half)[None])) for film in films]
+        out = self._task({"image": self._fabric.to_device(torch.stack(images))})
+        scores = out["logits"].double().softmax(dim=1).cpu().numpy()
+        visible = out["visible"].cpu().numpy()
+        return [
+            Answer(
+                scores=dict(zip(self._classes, map(float, scores[row]), strict=True)),
+                visible=visible[row] if self._masked else None,
+            )
+            for row in range(len(films))
+        ]
+
+
+PREDICTORS: Mapping[str, Callable[[Path, FinetuneConfig, TaskDescription, Fabric], Predictor]] = MappingProxyType(
+    {"classify": FilmClassifier}
+)
+
+
+def load_predictor(run: Path, config: FinetuneConfig, description: TaskDescription, fabric: Fabric) -> Predictor:
+    """Loads what answers for films in a finished run.
+
+    Raises:
+        MimError: runs of this kind do not answer for single films, or the weights are missing or damaged.
+    """
+    load = PREDICTORS.get(config.task)
+    if load is None:
+        known = ", ".join(PREDICTORS)
+        raise MimError(
+            f"{run}: task={config.task} cannot answer for single films; mim.predict reads runs of task={known}, "
+            "evaluate.py measures this one on its own data"
+        )
+    return load(run, config, description, fabric)
