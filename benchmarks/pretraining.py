@@ -94,7 +94,7 @@ def main() -> None:
     line.add_argument("--minutes", type=float, default=3.0, help="of pretraining, each arm and seed")
     line.add_argument("--long-minutes", type=float, default=10.0, help="of pretraining in the arm mim-cnn-long")
     line.add_argument("--films", type=int, default=10_000, help="that each arm mim-*-decoder meets in pretraining")
-    line.add_argument("--finetune-epochs", type=int, help="else as the YAML file says")
+    line.add_argument("--finetune-epochs", type=int, help="else 50 (chest) and 16 (panoramic): about 300 steps")
     line.add_argument("--output", type=Path, default=Path("runs/pretraining"))
     options = line.parse_args()
     root = find_shared_data()
