@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field
 
 from mim.config.base import Config, Fraction, Share, Size
+from mim.config.detection import DetectConfig
 from mim.config.explanations import ExplanationsConfig, MissingnessConfig
 from mim.config.faithfulness import FaithfulnessConfig
 from mim.config.masker import MaskerConfig
@@ -64,7 +65,11 @@ class LabelledDataConfig(DataConfig):
     labels: str | None = Field(
         None, description="CSV of labels, relative to data.path: image, label columns; patient_id and split if known"
     )
-    target: str | None = Field(None, description="label column to learn; films where it is empty count as unlabelled")
+    target: str | None = Field(
+        None,
+        description="label column to learn; films where it is empty count as unlabelled; task=detect has "
+        "none, it learns from data.boxes",
+    )
     boxes: str | None = Field(
         None,
         description="COCO file of lesions, relative to data.path: boxes, and polygons or run lengths where it has them",
@@ -358,8 +363,9 @@ class PretrainConfig(RunConfig):
 class FinetuneConfig(RunConfig):
     """Settings of finetune.py: a caries head behind an encoder, behind a masker."""
 
-    task: Literal["classify", "study"] = Field(
-        "classify", description="what has a label: classify = each film, study = each study of several films"
+    task: Literal["classify", "study", "detect"] = Field(
+        "classify",
+        description="what has a label: classify = each film, study = each study of several films; detect = find boxes",
     )
     data: LabelledDataConfig = LabelledDataConfig()
     init: str | None = Field(
@@ -372,6 +378,7 @@ class FinetuneConfig(RunConfig):
     encoder: EncoderConfig | None = Field(None, description="null = as in init")
     masker: MaskerConfig = MaskerConfig()
     study: StudyConfig = StudyConfig()
+    detect: DetectConfig = DetectConfig()
     class_weights: bool = Field(True, description="weigh the classes by their inverse frequency in the training films")
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
     loss: Literal["cross_entropy", "focal"] = Field(

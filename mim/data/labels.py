@@ -14,6 +14,7 @@ from mim.errors import MimError
 
 logger = logging.getLogger(__name__)
 
+ONE_CLASS = "film"  # of all films where no column is learnt
 _NAMED = 3  # rows a warning quotes
 
 
@@ -58,7 +59,7 @@ class LabelledFilms:
     Attributes:
         films: In the order of the dataset.
         classes: Values of the target column; a label is a place in this list.
-        target: The label column.
+        target: The label column; empty where none is learnt.
         path: The CSV.
         has_split: Whether the CSV has a `split` column.
         unlabelled: Rows of the CSV whose target is empty.
@@ -77,7 +78,7 @@ class LabelledFilms:
 
 
 def attach_labels(
-    dataset: PreparedDataset, source: Path, labels_csv: Path | str, target: str, salt: bytes
+    dataset: PreparedDataset, source: Path, labels_csv: Path | str, target: str | None, salt: bytes
 ) -> LabelledFilms:
     """Join the labels of a CSV to the films of a dataset.
 
@@ -89,7 +90,8 @@ def attach_labels(
         dataset: The films.
         source: The folder of films, or the prepared dataset (data.path).
         labels_csv: The CSV, relative to `source` or to the folder that the dataset was prepared from.
-        target: The label column; a film whose cell is empty is unlabelled.
+        target: The label column; a film whose cell is empty is unlabelled. None = every row counts, and all films are
+            of one class: what is learnt stands elsewhere, and the CSV says whose films they are.
         salt: What the dataset's ids were hashed with (`mim.data.dataset_salt`).
 
     Raises:
@@ -101,7 +103,8 @@ def attach_labels(
         raise MimError(f"{path}: there is no such file (data.labels is relative to data.path)")
     table = read_table(path)
     table.require("image")
-    table.require(target, "data.target")
+    if target is not None:
+        table.require(target, "data.target")
     finder = FilmFinder(dataset, source, table.path)
     found, missing, unlabelled = _match(table, target, finder)
     if missing:
@@ -111,29 +114,31 @@ def attach_labels(
             *(table.path, len(missing), _quote(missing)),
         )
     if not found:
-        raise MimError(f"{table.path}: no row with a value under {target!r} names a film of {source} (data.labels)")
-    classes = _find_classes(table.path, target, [row.cells[target] for row in found.values()])
+        which = "no row" if target is None else f"no row with a value under {target!r}"
+        raise MimError(f"{table.path}: {which} names a film of {source} (data.labels)")
+    classes: tuple[str, ...] = (ONE_CLASS,)
+    if target is not None:
+        classes = _find_classes(table.path, target, [row.cells[target] for row in found.values()])
     has_split = "split" in table.columns
     films = []
     for number, row in sorted(found.items()):
         split = parse_split(table, row) if has_split else None
-        films.append(
-            _label(dataset, number, row, classes.index(row.cells[target]), split, parse_date(table, row), salt)
-        )
+        label = 0 if target is None else classes.index(row.cells[target])
+        films.append(_label(dataset, number, row, label, split, parse_date(table, row), salt))
     films = _with_one_id_each(table, films)
     _warn_of_unknown_patients(table, films)
-    if any(row.tile is not None for row in dataset.rows):
+    if target is not None and any(row.tile is not None for row in dataset.rows):
         logger.warning(
             "%s: films are cut into tiles, and each tile takes the label of its film, also where it does not show what "
             "the label says (data.tile)",
             table.path,
         )
     return LabelledFilms(
-        tuple(films), classes, target, table.path, has_split, unlabelled, tuple(missing.values()), table.columns
+        tuple(films), classes, target or "", table.path, has_split, unlabelled, tuple(missing.values()), table.columns
     )
 
 
-def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, TableRow], dict[int, str], int]:
+def _match(table: Table, target: str | None, finder: FilmFinder) -> tuple[dict[int, TableRow], dict[int, str], int]:
     """Find the labelled rows' films; also the names that match none, by row, and the number of rows without a label."""
     found: dict[int, TableRow] = {}
     missing: dict[int, str] = {}
@@ -141,7 +146,7 @@ def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, Tab
     for row in table.rows:
         if not row.cells["image"]:
             raise MimError(f"{table.path}, row {row.line}: the cell under 'image' is empty")
-        if not row.cells[target]:
+        if target is not None and not row.cells[target]:
             unlabelled += 1
             continue
         numbers = finder.find(row.cells["image"])
@@ -152,8 +157,16 @@ def _match(table: Table, target: str, finder: FilmFinder) -> tuple[dict[int, Tab
     return found, missing, unlabelled
 
 
-def _check_agreement(path: Path, target: str, first: TableRow, second: TableRow) -> None:
-    for column in (target, "patient_id", "study_id", "series_order", "split", "site", "date"):
+def _check_agreement(path: Path, target: str | None, first: TableRow, second: TableRow) -> None:
+    for column in (
+        *(() if target is None else (target,)),
+        "patient_id",
+        "study_id",
+        "series_order",
+        "split",
+        "site",
+        "date",
+    ):
         if first.cells.get(column) != second.cells.get(column):
             raise MimError(
                 f"{path}: rows {first.line} and {second.line} name the same film but differ under {column!r}: "

@@ -276,7 +276,7 @@ def _check(splits: Splits, labelled: LabelledFilms) -> None:
             raise MimError(
                 f"{labelled.path}: no {name} films among {len(labelled.films)} labelled ones: change {setting}"
             )
-        if len(found) > 1:
+        if len(found) > 1 or len(labelled.classes) == 1:
             continue
         only = labelled.classes[found.pop()]
         if name == "training":

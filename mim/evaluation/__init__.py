@@ -7,6 +7,7 @@ from mim.evaluation.decision_curve import decision_section
 from mim.evaluation.delong import DeLong
 from mim.evaluation.detection import DetectionFigures, choose_detection_threshold, measure_detections
 from mim.evaluation.detection_comparison import compare_detections
+from mim.evaluation.detection_report import DetectionErrors, FilmErrors, find_errors, write_detection_report
 from mim.evaluation.detection_section import detection_section
 from mim.evaluation.detections import Detections, Lesions, Searched
 from mim.evaluation.faithfulness import Comparisons, Faithfulness, WayScores, compare_ways
@@ -37,12 +38,14 @@ __all__ = [
     "Comparisons",
     "Confusion",
     "DeLong",
+    "DetectionErrors",
     "DetectionFigures",
     "Detections",
     "Difference",
     "Evaluator",
     "Faithfulness",
     "Figure",
+    "FilmErrors",
     "Header",
     "HitRule",
     "Intervals",
@@ -82,6 +85,7 @@ __all__ = [
     "difference_over_seeds",
     "evaluate_predictions",
     "film_picture",
+    "find_errors",
     "lesion_recall",
     "linear_probe",
     "loss_picture",
@@ -96,5 +100,6 @@ __all__ = [
     "reconstruction_picture",
     "segmentation_section",
     "strata_section",
+    "write_detection_report",
     "write_report",
 ]

@@ -20,6 +20,7 @@ Cells = npt.NDArray[np.bool_]
 OUTLINE = (110, 205, 255)  # around hidden cells
 HATCH = (110, 205, 255)
 BOX = (255, 213, 0)
+MARK = (255, 64, 200)
 UNSEEN = (58, 72, 94)  # a hue that no film has: hidden is not dark
 FOR = (255, 140, 0)
 AGAINST = (40, 110, 255)
@@ -104,6 +105,7 @@ def mask_picture(
     *,
     side: int = 512,
     opaque: bool = False,
+    marks: Sequence[Sequence[float]] = (),
 ) -> Bytes:
     """Draw a film with hidden cells darkened, hatched and outlined, and boxes framed.
 
@@ -113,6 +115,7 @@ def mask_picture(
         boxes: xyxy in pixels of `image`.
         side: Longer side of the picture in pixels.
         opaque: Cover hidden cells instead, so that only what was seen is left.
+        marks: Further boxes, framed in another colour.
 
     Returns:
         (h, w, 3) uint8.
@@ -133,6 +136,7 @@ def mask_picture(
             picture[border_of(hidden)] = OUTLINE
     drawn = Image.fromarray(np.rint(picture).astype(np.uint8))
     height, width = np.shape(image)
+    _frame(drawn, marks, grey.shape[1] / width, grey.shape[0] / height, MARK)
     _frame(drawn, boxes, grey.shape[1] / width, grey.shape[0] / height)
     return np.asarray(drawn)
 
@@ -271,12 +275,18 @@ def framed(box: Sequence[float], across: float, down: float) -> tuple[float, flo
     return left, upper, right, lower
 
 
-def _frame(picture: Image.Image, boxes: Sequence[Sequence[float]], across: float, down: float) -> None:
+def _frame(
+    picture: Image.Image,
+    boxes: Sequence[Sequence[float]],
+    across: float,
+    down: float,
+    colour: tuple[int, int, int] = BOX,
+) -> None:
     draw = ImageDraw.Draw(picture)
     for box in boxes:
         left, upper, right, lower = framed(box, across, down)
         corners = [round(value) for value in (left - 3, upper - 3, right + 2, lower + 2)]
-        draw.rectangle(corners, outline=BOX, width=3)  # outside the box, so that no lesion is covered
+        draw.rectangle(corners, outline=colour, width=3)  # outside the box, so that no lesion is covered
 
 
 def _font(size: float) -> ImageFont.FreeTypeFont:

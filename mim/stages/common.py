@@ -20,7 +20,7 @@ from mim.data.loader import Batched, to_float, train_loader
 from mim.errors import MimError
 from mim.files import reason
 from mim.models import Encoder, create_encoder, export_encoder, load_foreign_weights
-from mim.tasks import MaskedClassifier, MaskedImageModel, MaskedStudyClassifier
+from mim.tasks import MaskedClassifier, MaskedDetector, MaskedImageModel, MaskedStudyClassifier
 from mim.training import Outcome, RunFolder
 
 _SPOKEN_FOR = {"name", "image_size", "img_size", "in_chans", "hidden", "patch_size", "pretrained", "fill"}
@@ -184,7 +184,10 @@ def say_finished(folder: RunFolder, summary: dict[str, Any]) -> None:
 
 
 def finish(
-    folder: RunFolder, task: MaskedImageModel | MaskedClassifier | MaskedStudyClassifier, outcome: Outcome, *lines: str
+    folder: RunFolder,
+    task: MaskedImageModel | MaskedClassifier | MaskedStudyClassifier | MaskedDetector,
+    outcome: Outcome,
+    *lines: str,
 ) -> None:
     """Exports the encoder of a trained task, marks its run as finished and writes lines to standard output."""
     with writing(folder.path / "encoder.safetensors"):

@@ -186,14 +186,15 @@ def make_header(
     chosen: tuple[LabelledFilm, ...],
     splits: Splits,
     met: CopiesMet,
+    target: str | None = None,
 ) -> Header:
-    """What the figures belong to, in hashes."""
+    """What the figures belong to, in hashes; the target is the label column's classes where it is not given."""
     start = "the pretrained encoder" if finetuned.init and finetuned.init_weights else "fresh weights"
     chosen_encoder = finetuned.encoder
     if chosen_encoder and (chosen_encoder.pretrained or chosen_encoder.weights) and start == "fresh weights":
         start = "published weights"
     return Header(
-        target=f"{finetuned.data.target}: {description.classes[1]} against {description.classes[0]}",
+        target=target or f"{finetuned.data.target}: {description.classes[1]} against {description.classes[0]}",
         data=content_hash(films, [film.index for film in chosen])[:16],
         split=description.split_hash[:16],
         checkpoint=hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()[:16],

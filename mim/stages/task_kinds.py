@@ -14,8 +14,10 @@ from mim.config import EvaluateConfig, FinetuneConfig, LabelledDataConfig
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, rebuild_classifier
 from mim.stages.compare_runs import compare_runs
+from mim.stages.detection import finetune_detector, rebuild_detector
 from mim.stages.evaluate import evaluate as evaluate_films
 from mim.stages.evaluate import open_finished
+from mim.stages.evaluate_detection import evaluate_detector
 from mim.stages.evaluate_study import evaluate_studies
 from mim.stages.finetune import finetune as finetune_films
 from mim.stages.study import finetune_studies, rebuild_study_classifier
@@ -46,6 +48,7 @@ TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
         "study": TaskKind(
             finetune_studies, evaluate_studies, rebuild_study_classifier, ("study",), ("study_label", "max_films")
         ),
+        "detect": TaskKind(finetune_detector, evaluate_detector, rebuild_detector, ("detect",)),
     }
 )
 

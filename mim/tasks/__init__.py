@@ -2,6 +2,7 @@
 
 from mim.models import MaskedImageModel
 from mim.tasks.classification import MaskedClassifier
+from mim.tasks.detection import MaskedDetector
 from mim.tasks.feature_selection import MaskedFeatureClassifier
 from mim.tasks.frozen import FrozenTokens, RebuildingError
 from mim.tasks.mask_training import MaskTraining
@@ -13,6 +14,7 @@ __all__ = [
     "FrozenTokens",
     "MaskTraining",
     "MaskedClassifier",
+    "MaskedDetector",
     "MaskedFeatureClassifier",
     "MaskedImageModel",
     "MaskedStudyClassifier",

@@ -17,6 +17,7 @@ from mim.models.encoder import Encoder
 from mim.models.heads import ClassificationHead
 from mim.models.tuning import hold_still
 from mim.tasks.focal import focal_loss
+from mim.tasks.look import look, seen
 from mim.tasks.mask_training import MaskTraining, Rebuilding, Stage
 
 
@@ -234,18 +235,8 @@ class MaskedClassifier(nn.Module):
         Raises:
             ValueError: the mask is neither of the encoder's grid nor of the image's pixels.
         """
-        if mask is None:
-            return self.head(self.encoder(image))  # type: ignore[no-any-return]
-        shown = seen(mask)
-        if tuple(shown.shape[1:]) == self.encoder.grid():
-            return self.head(self.encoder(image, shown), shown)  # type: ignore[no-any-return]
-        if shown.shape[1:] != image.shape[2:]:
-            raise ValueError(
-                f"the masker answers for a grid of {tuple(shown.shape[1:])}; the encoder's cells make "
-                f"{self.encoder.grid()}, and the image has {tuple(image.shape[2:])} pixels"
-            )
-        grey = image.mean(dim=(2, 3), keepdim=True)
-        return self.head(self.encoder(torch.lerp(grey, image, shown[:, None].to(image.dtype))))  # type: ignore[no-any-return]
+        features, shown = look(self.encoder, image, mask)
+        return self.head(features, shown)  # type: ignore[no-any-return]
 
     def _class_loss(self, logits: Tensor, label: Tensor) -> Tensor:
         if self.focal_gamma is not None:
@@ -253,11 +244,6 @@ class MaskedClassifier(nn.Module):
         return F.cross_entropy(
             logits.float(), label, weight=self.class_weights, label_smoothing=self.smoothing if self.training else 0.0
         )
-
-
-def seen(mask: Mask) -> Tensor:
-    """What the network is given of a mask: the gate where there is one."""
-    return mask.visible if mask.gate is None else mask.gate
 
 
 def summed(parts: Mapping[str, tuple[Tensor, float]]) -> dict[str, Tensor]:

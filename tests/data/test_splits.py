@@ -338,3 +338,20 @@ def test_another_film_of_the_patient_and_another_store_are_recognised(
     save_seen(tmp_path / "seen.csv", films, [numbers["d2.dcm"]])
     assert check_unseen(test, load_seen(tmp_path / "seen.csv"), "other", "report") == 1
     assert "different salts" in caplog.text
+
+
+def test_without_a_target_every_row_counts_and_patients_are_drawn_all_the_same(films: PreparedDataset) -> None:
+    path = write_csv(
+        films.source / "patients.csv",
+        ("image", "patient_id"),
+        *[(f"{number:02}.png", f"P{number // 2}") for number in range(30)],
+    )
+    labelled = attach_labels(films, films.source, path.name, None, SALT)
+    assert len(labelled.films) == 30
+    assert {film.label for film in labelled.films} == {0}
+    assert len(labelled.classes) == 1
+    splits = split_films(labelled, **DRAW)
+    parts = [{film.patient_id for film in part} for part in (splits.train, splits.val, splits.test)]
+    assert [len(part) for part in parts] == [9, 3, 3]
+    assert len(set.union(*parts)) == 15
+    assert len(limit_training(splits, 6, seed=0).train) == 6

@@ -41,6 +41,12 @@ def labelled(phantom: Path, cache: str) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="session")
+def boxed(phantom: Path, cache: str) -> tuple[str, ...]:
+    """Settings that name the same films with the boxes of their lesions."""
+    return (cache, f"data.path={phantom / 'labelled'}", "data.labels=labels.csv", "data.boxes=lesions.coco.json")
+
+
+@pytest.fixture(scope="session")
 def studies(phantom: Path, cache: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Settings that name the same films, with a label and a split for each patient: his films are one study."""
     with (phantom / "labelled" / "labels.csv").open(newline="") as file:

@@ -41,7 +41,12 @@ PRETRAINING = {
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }
 OF_STUDIES = ("study",)
-FROM_SCRATCH = {"classify_scratch_resnet": SMALL_IMAGE, "threshold_resnet": SMALL_IMAGE}
+OF_BOXES = ("detect_teeth",)
+FROM_SCRATCH = {
+    "classify_scratch_resnet": SMALL_IMAGE,
+    "threshold_resnet": SMALL_IMAGE,
+    "detect_teeth": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
+}
 
 
 def name_of(file: Path) -> str:
@@ -89,11 +94,13 @@ def test_two_steps_of_fine_tuning(
     file: Path,
     labelled: tuple[str, ...],
     studies: tuple[str, ...],
+    boxed: tuple[str, ...],
     pretrained: Path,
     two_steps: Callable[..., Path],
 ) -> None:
     start = FROM_SCRATCH.get(file.stem, (f"init={pretrained}",))
-    folder = two_steps("finetune", file, *(studies if file.stem in OF_STUDIES else labelled), *start)
+    samples = studies if file.stem in OF_STUDIES else boxed if file.stem in OF_BOXES else labelled
+    folder = two_steps("finetune", file, *samples, *start)
     assert (folder / "splits.csv").is_file()
 
 

@@ -8,6 +8,7 @@ from mim.evaluation import Detections, Lesions, Settings, Threshold, detection_s
 from mim.evaluation.box_pairs import pair_boxes
 from mim.evaluation.coco import coco_values
 from mim.evaluation.detection import RULES, choose_detection_threshold, found_at
+from mim.evaluation.detection_report import find_errors
 from mim.evaluation.detections import join
 from mim.evaluation.froc import find_hits
 
@@ -90,3 +91,23 @@ def test_trained_patients_are_left_out(draw: Drawn) -> None:
     section = detection_section(found, lesions, Settings(100), trained_on=[known])
     assert "trained on" in section.first_lines[0]
     assert section.figures["images"] == found.split.count("test") - 2
+
+
+@pytest.mark.parametrize("rule", ["iou", "centre"])
+def test_errors_of_the_images_add_up_to_the_figures(draw: Drawn, rule: str) -> None:
+    searched = join(*draw(3, images=40))
+    hits = find_hits(searched, pair_boxes(searched), RULES[rule])
+    threshold = float(np.median(searched.detections.score))
+    errors = find_errors(searched, threshold, RULES[rule])
+    assert [error.image for error in errors] == list(range(len(searched.detections)))
+    found = found_at(hits, threshold)
+    assert sum(error.found for error in errors) == found.sum()
+    missed = np.concatenate([error.missed for error in errors])
+    assert sorted(missed) == np.flatnonzero(~found).tolist()
+    scores = np.concatenate([searched.detections.score[error.false] for error in errors])
+    assert sorted(scores) == sorted(hits.false_score[hits.false_score >= threshold])
+    for error in errors:
+        own = searched.detections.score[error.false]
+        assert (np.diff(own) <= 0).all()
+        assert error.worst == (own[0] if len(own) else 0)
+        assert (searched.lesion_image[error.missed] == error.image).all()

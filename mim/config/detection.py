@@ -1,0 +1,30 @@
+"""Settings of `task: detect`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mim.config.base import Config, Fraction
+
+
+class DetectConfig(Config):
+    """A detector over the encoder's maps. Read where `task` is `detect`."""
+
+    head: Literal["fcos", "retinanet", "fasterrcnn"] = Field("fcos", description="torchvision's detector")
+    channels: Annotated[int, Field(ge=32, multiple_of=32)] = Field(
+        128, description="channels of the pyramid and the head, a multiple of 32"
+    )
+    convolutions: Annotated[int, Field(ge=1, le=4)] = Field(2, description="convolutions of each branch of the head")
+    finest: Literal[4, 8, 16] = Field(
+        8, description="stride of the finest map in pixels; smaller for smaller lesions, at four times the work"
+    )
+    assignment: Literal["fixed", "atss"] = Field(
+        "fixed",
+        description="which places must find a box in training: fixed = the detector's own rule; atss = adaptive, for "
+        "tiny lesions (fcos, retinanet)",
+    )
+    score_threshold: Fraction = Field(0.05, description="boxes below this score are left out")
+    nms_overlap: Fraction = Field(
+        0.5, description="of two boxes of a class that overlap by more (IoU) the one with the lower score is left out"
+    )
+    most: int = Field(100, ge=1, description="boxes of a film, at most")

@@ -1,0 +1,182 @@
+"""The report and `metrics.json` of a detector: figures of the block on detection, and its worst errors drawn."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mim.evaluation.box_pairs import pair_boxes
+from mim.evaluation.detection import RULES, found_at
+from mim.evaluation.detections import Searched
+from mim.evaluation.embedding import embed
+from mim.evaluation.froc import HitRule, find_hits
+from mim.evaluation.header import Header
+from mim.evaluation.metrics import SCHEMA_VERSION, Settings
+from mim.evaluation.pictures import Cells, Pixels, film_picture, mask_picture
+from mim.evaluation.report import TEMPLATES
+from mim.evaluation.section import Section
+from mim.files import write_atomically
+
+Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionErrors:
+    """What went wrong on one image at a threshold.
+
+    Attributes:
+        image: Place of the image.
+        missed: Places of the lesions that no mark hits.
+        false: Places of the marks that hit nothing, highest score first.
+        found: How many lesions were found.
+        worst: Highest score of such a mark; 0 where there is none.
+    """
+
+    image: int
+    missed: Places
+    false: Places
+    found: int
+    worst: float
+
+
+@dataclass(frozen=True, eq=False)
+class FilmErrors:
+    """A film of the test set to be shown, with boxes xyxy in pixels of `image`.
+
+    Attributes:
+        image_id: Its name in the table of detections.
+        patient_id: Salted hash of its patient.
+        image: (H, W) in [0, 1].
+        missed: Lesions that were not found.
+        false: Marks that hit nothing.
+        said: What happened, in words.
+        visible: (gh, gw), True = seen; None = everything was seen.
+    """
+
+    image_id: str
+    patient_id: str
+    image: Pixels
+    missed: Sequence[Sequence[float]]
+    false: Sequence[Sequence[float]]
+    said: str
+    visible: Cells | None = field(default=None)
+
+
+def find_errors(searched: Searched, threshold: float, rule: HitRule = RULES["iou"]) -> list[DetectionErrors]:
+    """Find what a detector missed and marked wrongly on each image.
+
+    Args:
+        searched: Images with marks and lesions.
+        threshold: Score from which a mark counts.
+        rule: When a mark hits a lesion of its label.
+
+    Returns:
+        One for each image, in their order.
+    """
+    marks = searched.detections
+    pairs = pair_boxes(searched)
+    found = found_at(find_hits(searched, pairs, rule), threshold)
+    right = np.zeros(len(marks.score), dtype=bool)
+    right[pairs.detection[pairs.inside if rule.iou is None else pairs.iou >= rule.iou]] = True
+    false = np.flatnonzero(~right & (marks.score >= threshold))
+    lesion_image = searched.lesion_image
+    errors = []
+    for image in range(len(marks)):
+        own = false[marks.image[false] == image]
+        own = own[np.argsort(-marks.score[own], kind="stable")]
+        here = lesion_image == image
+        worst = float(marks.score[own[0]]) if len(own) else 0.0
+        errors.append(DetectionErrors(image, np.flatnonzero(here & ~found), own, int((here & found).sum()), worst))
+    return errors
+
+
+def write_detection_report(
+    folder: Path,
+    section: Section,
+    settings: Settings,
+    header: Header,
+    missed: Sequence[FilmErrors],
+    false: Sequence[FilmErrors],
+    warnings: Sequence[str] = (),
+) -> Path:
+    """Write `report.html` and `metrics.json` into a folder.
+
+    Args:
+        folder: Where; it is there.
+        section: What `detection_section` gave.
+        settings: How intervals were made.
+        header: What the figures belong to.
+        missed: Films with the most missed lesions, worst first.
+        false: Films with the most confident wrong marks, worst first.
+        warnings: Sentences to show at the top, beside those of the section.
+
+    Returns:
+        The report.
+
+    Raises:
+        MimError: A film that cannot be drawn.
+    """
+    lines = [*warnings, *section.first_lines]
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "header": asdict(header),
+        "settings": asdict(settings),
+        "blocks": {section.name: dict(section.figures)},
+        "warnings": lines,
+    }
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    page = environment.get_template("detections.html.jinja").render(
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
+        header=header,
+        warnings=lines,
+        headline=[line[:1].upper() + line[1:] + "." for line in section.summary],
+        about=_about(header),
+        sections=[section],
+        groups=[
+            _group("False negatives", "with lesions that were missed", missed),
+            _group("False positives", "with marks that hit nothing", false),
+        ],
+        confidence=f"{settings.confidence * 100:g} %",
+        settings=settings,
+    )
+    write_atomically(folder / "metrics.json", text + "\n")
+    path = folder / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def _about(header: Header) -> list[tuple[str, str]]:
+    height, width = header.image_size
+    return [
+        ("Target", header.target),
+        ("Data, hash", header.data),
+        ("Split, hash", header.split),
+        ("Checkpoint, hash", header.checkpoint),
+        ("Version of mim", header.version),
+        ("Seed of the training", str(header.seed)),
+        ("Resolution", f"{height} x {width} pixels (height x width)"),
+        *header.more.items(),
+    ]
+
+
+def _group(title: str, what: str, films: Sequence[FilmErrors]) -> dict[str, Any]:
+    count = len(films)
+    text = f"The {count} worst {'film' if count == 1 else 'films'} {what}." if count else f"No films {what} are shown."
+    return {"title": title, "text": text, "cases": [_case(film) for film in films]}
+
+
+def _case(film: FilmErrors) -> dict[str, Any]:
+    drawn = mask_picture(film.image, film.visible, film.missed, marks=film.false)
+    pictures = [
+        embed(film_picture(film.image), f"Film {film.image_id}, as it is"),
+        embed(drawn, f"The same film with {len(film.missed)} missed lesions and {len(film.false)} wrong marks framed"),
+    ]
+    return {"image_id": film.image_id, "patient_id": film.patient_id, "said": film.said, "pictures": pictures}

@@ -1,0 +1,148 @@
+"""Evaluation of a run on boxes: detections, figures and a report."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
+from mim.data import LabelledFilm, save_near_copies
+from mim.data.loader import FilmDataset
+from mim.data.manifest import ManifestRow
+from mim.errors import MimError
+from mim.evaluation import (
+    DetectionErrors,
+    FilmErrors,
+    Searched,
+    Settings,
+    choose_detection_threshold,
+    detection_section,
+    find_errors,
+    write_detection_report,
+)
+from mim.stages.common import logger, write_lines, writing
+from mim.stages.detection import (
+    Found,
+    annotated_films,
+    count_boxes,
+    find_boxes,
+    load_detector,
+    make_detection_dataset,
+    stored_part,
+    to_detections,
+    to_lesions,
+)
+from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
+from mim.stages.near_copies import FILE as NEAR_COPIES
+from mim.stages.near_copies import look_for_copies
+from mim.training import make_fabric
+
+
+def evaluate_detector(config: EvaluateConfig) -> Path:
+    """Measures a run on its test films; writes report.html, metrics.json, detections.csv and lesions.csv.
+
+    Returns:
+        The folder they are in.
+
+    Raises:
+        MimError: the run is not finished, or its data changed, in one line.
+    """
+    run, finetuned, description = open_finished(config)
+    known = annotated_films(finetuned)
+    if known.hash() != description.split_hash:
+        raise MimError(
+            f"{run}: boxes or splits of {finetuned.data.path} have changed since the run was trained; bring the old "
+            "ones back, or fine-tune again"
+        )
+    chosen = (*known.splits.val, *known.splits.test)
+    split = ["val"] * len(known.splits.val) + ["test"] * len(known.splits.test)
+    rows = [known.films.rows[film.index] for film in chosen]
+    dataset = make_detection_dataset(finetuned, known, chosen, description.encoder.image_size, training=False)
+    fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
+    task = fabric.to_device(load_detector(run, finetuned, description))
+    found = find_boxes(task, dataset, config.batch_size, fabric.device, shown=True)
+    detections = to_detections(found, chosen, split, rows, description.classes)
+    lesions = to_lesions(known.annotations, chosen, rows)
+    settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
+    section = detection_section(detections, lesions, settings)
+    names = description.classes
+    target = f"boxes of {names[0] if len(names) == 1 else f'{len(names)} classes'}"
+    met = look_for_copies(finetuned, known.splits)
+    header = make_header(run, finetuned, description, known.films, chosen, known.splits, met, target)
+    with_boxes = sum(len(known.annotations.of(film.index)) > 0 for film in known.splits.train)
+    header = replace(
+        header,
+        more={**header.more, "Head": finetuned.detect.head, "Films": count_boxes(known)},
+        trained_on={**header.trained_on, "positives": with_boxes},
+        lesions=count_lesions(known.annotations, known.splits),
+    )
+    warnings = [*met.warnings, *describe_leakage(description, known.splits)]
+    searched = Searched(detections, lesions)
+    missed, false = worst_films(config, finetuned, searched, chosen, rows, dataset, found)
+    output = Path(config.output) if config.output else run
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        detections.save(output / "detections.csv")
+        lesions.save(output / "lesions.csv")
+        save_near_copies(output / NEAR_COPIES, met.copies)
+        report = write_detection_report(output, section, settings, header, missed, false, warnings)
+    for warning in (*warnings, *section.first_lines):
+        logger.warning("%s", warning)
+    test = known.splits.test
+    counted = f"test: {len(test)} films of {len({film.patient_id for film in test})} patients"
+    write_lines(counted, *section.summary, f"detections: {output / 'detections.csv'}", f"report: {report}")
+    return output
+
+
+def worst_films(
+    config: EvaluateConfig,
+    finetuned: FinetuneConfig,
+    searched: Searched,
+    chosen: Sequence[LabelledFilm],
+    rows: Sequence[ManifestRow],
+    dataset: FilmDataset,
+    found: Found,
+) -> tuple[list[FilmErrors], list[FilmErrors]]:
+    """Test films with the most missed lesions, and with the most confident wrong marks."""
+    threshold = choose_detection_threshold(searched.of("val")).value
+    if threshold is None:
+        return [], []
+    tested = [error for error in find_errors(searched, threshold) if searched.detections.split[error.image] == "test"]
+    by_missed = sorted((error for error in tested if len(error.missed)), key=lambda error: -len(error.missed))
+    by_false = sorted((error for error in tested if len(error.false)), key=lambda error: -error.worst)
+
+    def show(error: DetectionErrors) -> FilmErrors:
+        place = error.image
+        image = dataset[0, place]["image"][0].numpy()
+        height, width = image.shape
+        left, top, wide, high = stored_part(rows[place])
+        scale = np.array([width / wide, height / high] * 2)
+        corner = np.array([left, top] * 2)
+        return FilmErrors(
+            image_id=chosen[place].image_id,
+            patient_id=chosen[place].patient_id,
+            image=image,
+            missed=((searched.lesions.boxes[error.missed] - corner) * scale).tolist(),
+            false=((searched.detections.boxes[error.false] - corner) * scale).tolist(),
+            said=describe_errors(error, searched),
+            visible=None if finetuned.masker.kind == "none" else found.visible[place].numpy(),
+        )
+
+    return [show(error) for error in by_missed[: config.worst]], [show(error) for error in by_false[: config.worst]]
+
+
+def describe_errors(error: DetectionErrors, searched: Searched) -> str:
+    """Says what was found, missed and marked wrongly, by class where there are several."""
+    parts = [f"{error.found} of {error.found + len(error.missed)} lesions found"]
+    if len(error.missed):
+        parts.append("missed: " + _counted([searched.lesions.label[place] for place in error.missed.tolist()]))
+    if len(error.false):
+        named = _counted([searched.detections.label[place] for place in error.false.tolist()])
+        parts.append(f"wrong marks: {named}, the highest score {error.worst:.3f}")
+    return "; ".join(parts) + "."
+
+
+def _counted(labels: Sequence[str]) -> str:
+    counts = {label: labels.count(label) for label in dict.fromkeys(labels)}
+    return ", ".join(label if count == 1 else f"{count} x {label}" for label, count in counts.items())

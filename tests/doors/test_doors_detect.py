@@ -1,0 +1,106 @@
+import csv
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+from door_calls import BRIEF, CONFIGS, call, read_metrics, succeed
+from jsonschema import Draft202012Validator
+
+from mim.evaluation import Detections, Lesions
+
+FILE = CONFIGS / "finetune" / "detect_teeth.yaml"
+SMALL = (
+    *BRIEF,
+    "input.image_size=[64,96]",
+    "encoder.timm_args={layers: [1, 1, 1, 1]}",
+    "detect.channels=32",
+    "detect.convolutions=1",
+    "detect.score_threshold=0.0",
+    "detect.most=5",
+)
+
+
+@pytest.fixture(scope="module")
+def run(boxed: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("detect") / "run"
+    succeed("finetune", FILE, *SMALL, *boxed, f"output={folder}")
+    return folder
+
+
+def test_a_detector_is_trained_watched_and_measured(run: Path, tmp_path: Path, phantom: Path) -> None:
+    assert any("val/ap50" in record for record in read_metrics(run))
+    output = tmp_path / "report"
+    said = succeed("evaluate", run, f"output={output}", "bootstrap=100", "accelerator=cpu")
+    assert "test AP50" in said.out
+    assert f"report: {output / 'report.html'}" in said.out
+    detections, lesions = Detections.load(output / "detections.csv"), Lesions.load(output / "lesions.csv")
+    with (run / "splits.csv").open(newline="") as file:
+        measured = {row["image_id"]: row["split"] for row in csv.DictReader(file) if row["split"] != "train"}
+    assert dict(zip(detections.image_id, detections.split, strict=True)) == measured, "films without a find, too"
+    coco = json.loads((phantom / "labelled" / "lesions.coco.json").read_text())
+    width, height = coco["images"][0]["width"], coco["images"][0]["height"]
+    assert (detections.boxes >= 0).all()
+    assert (detections.boxes <= np.array([width, height] * 2) + 1e-9).all()
+    drawn = {tuple(round(side, 3) for side in annotation["bbox"]) for annotation in coco["annotations"]}
+    corners = lesions.boxes.round(3)
+    ours = {(x1, y1, round(x2 - x1, 3), round(y2 - y1, 3)) for x1, y1, x2, y2 in corners.tolist()}
+    assert ours
+    assert ours <= drawn, "in pixels of the films, as the file has them"
+    content = json.loads((output / "metrics.json").read_text())
+    schema = json.loads((files("mim.evaluation") / "schemas" / "metrics.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(content)
+    assert content["blocks"]["detection"]["images"] == list(measured.values()).count("test")
+    page = (output / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 2
+    assert "framed in yellow" in page
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (("data.boxes=null",), "data.boxes is not set: task=detect learns from boxes"),
+        (("data.labels=null",), "data.labels is not set"),
+        (("data.target=caries",), "data.target is a label of whole films"),
+        (("masker.kind=learned",), "masker.kind=learned is trained on labels of films"),
+        (("masker.kind=threshold", "masker.threshold=quantile:0.7"), "detect: the masker shows 30% of the cells"),
+        (("detect.head=fasterrcnn", "detect.assignment=atss"), "detect: assignment=atss goes with fcos and retinanet"),
+        (("detect.channels=40",), "detect.channels"),
+        (("smoothing=0.1",), "smoothing is read only with task=classify"),
+        (("data.study_label=any",), "data.study_label is read only with task=study"),
+        (("task=classify", "data.target=caries", "masker.kind=none"), "detect.channels is read only with task=detect"),
+    ],
+)
+def test_what_a_detector_cannot_have_is_told_in_a_line(
+    changed: tuple[str, ...], said: str, boxed: tuple[str, ...], tmp_path: Path
+) -> None:
+    output = tmp_path / "none"
+    assert said in call("finetune", FILE, *SMALL, *boxed, *changed, f"output={output}").error()
+    assert not (output / "checkpoints").exists()
+
+
+def test_films_with_tooth_numbers_are_not_mirrored(boxed: tuple[str, ...], phantom: Path, tmp_path: Path) -> None:
+    content = json.loads((phantom / "labelled" / "lesions.coco.json").read_text())
+    first = content["categories"][0]
+    content["categories"] = [{**first, "name": "11"}, {**first, "id": 99, "name": "21"}]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = first["id"]
+    file = tmp_path / "teeth.json"
+    file.write_text(json.dumps(content))
+    settings = (*SMALL, *boxed, f"data.boxes={file}", f"output={tmp_path / 'none'}")
+    said = call("finetune", FILE, *settings, "augment.horizontal_flip=0.5").error()
+    assert "augment.horizontal_flip: the classes of data.boxes are tooth numbers" in said
+
+
+def test_boxes_that_changed_since_the_training_stop_the_evaluation(
+    boxed: tuple[str, ...], phantom: Path, tmp_path: Path
+) -> None:
+    content = json.loads((phantom / "labelled" / "lesions.coco.json").read_text())
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(content))
+    folder = tmp_path / "run"
+    succeed("finetune", FILE, *SMALL, *boxed, f"data.boxes={file}", "training.max_steps=1", f"output={folder}")
+    content["annotations"] = content["annotations"][:-1]
+    file.write_text(json.dumps(content))
+    assert "boxes or splits of" in call("evaluate", folder, f"output={tmp_path / 'report'}").error()
