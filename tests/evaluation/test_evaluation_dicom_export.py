@@ -290,6 +290,12 @@ def test_what_the_patient_module_may_leave_empty_may_be_missing(tmp_path: Path) 
     assert report.PatientID == segments.PatientID == ""
 
 
+def test_a_film_with_a_frame_of_reference_is_a_plane_all_the_same(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.dcm", Kind("DX"), FrameOfReferenceUID="1.2.3.9")
+    _, segments = export(path, tmp_path / "out")
+    assert planes_of(segments)["caries, boxes"][0].sum() == 12 * 18
+
+
 def test_a_date_that_is_none_is_left_empty(tmp_path: Path) -> None:
     path = write_film(tmp_path / "film.dcm", Kind("IO"))
     path.write_bytes(path.read_bytes().replace(b"19700101", b"00000000"))

@@ -76,11 +76,15 @@ def segmentation(source: Dataset, result: FrameResult, algorithm: Algorithm, key
 
 
 def _one_frame(source: Dataset) -> Dataset:
-    """The source as an object of one frame: without a frame of reference, highdicom takes no others."""
-    if frames_of(source) is None:
-        return source
+    """The source as highdicom takes it: a plane of one frame that lies nowhere in space, as a projection does."""
     single = deepcopy(source)
-    single.NumberOfFrames = 1
+    if "FrameOfReferenceUID" in single:
+        del single.FrameOfReferenceUID
+    if frames_of(source) is not None:
+        single.NumberOfFrames = 1
+        groups = Dataset()
+        groups.PixelMeasuresSequence = [Dataset()]  # to be there; it is taken away again
+        single.SharedFunctionalGroupsSequence = [groups]
     return single
 
 
