@@ -137,7 +137,7 @@ def test_a_gate_in_a_cascade_keeps_its_gradient_and_agrees_with_what_is_visible(
     mask = MaskerCascade([ThresholdMasker("quantile:0.5", patch_size=8), learned])({"image": film()})
     assert torch.equal(mask.gate.detach(), mask.visible.float())
     mask.gate.sum().backward()
-    assert learned.score.weight.grad.abs().sum() > 0
+    assert learned.scorer.score.weight.grad.abs().sum() > 0
 
 
 def test_a_cascade_of_nothing_is_refused():
