@@ -45,6 +45,9 @@ def values(annotation, constraints=()):
     if get_origin(annotation) is dict:
         return st.dictionaries(st.text(), ANYTHING, max_size=3)
     if annotation in (int, float):
+        step = next((c.multiple_of for c in constraints if hasattr(c, "multiple_of")), None)
+        if step is not None:
+            return st.integers(1, 1000).map(lambda times: times * step)
         return numbers(annotation, {n: getattr(c, n) for c in constraints for n in BOUNDS if hasattr(c, n)})
     if issubclass(annotation, Config):
         return configs(annotation)
