@@ -1,5 +1,6 @@
 """Films to batches: what is random depends on (seed, epoch, index), the order on (seed, position), on nothing else."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,16 +22,16 @@ Place = tuple[int, int]  # epoch and index
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-class Batched(Dataset[dict[str, Any]]):
+class Batched(Dataset[dict[str, Any]], ABC):
     """Samples by epoch and index, and how a batch is made of them."""
 
+    @abstractmethod
     def __len__(self) -> int:
         """Count the samples of an epoch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def __getitem__(self, place: Place) -> dict[str, Any]:
         """Return the sample of an epoch and an index."""
-        raise NotImplementedError
 
     @staticmethod
     def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Any timm network behind the encoder's contract, shown a fill where cells are hidden: the baseline of hiding."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ def build_filled(request: EncoderRequest) -> Encoder:
     Raises:
         ValueError: the size does not fit, or the network gives no feature maps.
     """
-    try:
+    with suppress(UnknownStructureError):  # its tokens cannot be followed, and need not be
         if request.is_of(VisionTransformer) or request.is_of(Eva):
             backbone, cell = build_vit_backbone(request)
             return FilledVit(backbone, request.spec(cell), fresh=not request.pretrained)
@@ -38,8 +39,6 @@ def build_filled(request: EncoderRequest) -> Encoder:
         if request.is_of(SwinTransformer) or request.is_of(SwinTransformerV2):
             backbone, cell = build_swin_backbone(request)
             return FilledSwin(backbone, request.spec(cell))
-    except UnknownStructureError:
-        pass  # its tokens cannot be followed, and need not be
     fixed = bool(getattr(request.published(), "fixed_input_size", False))
     backbone = request.backbone(**({"img_size": request.image_size} if fixed else {}))
     cell = request.patch_size or _coarsest_stride(backbone)

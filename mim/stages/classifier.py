@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mim.config import EncoderConfig, FinetuneConfig
 from mim.errors import MimError
@@ -187,8 +187,17 @@ def load_classifier(run: Path, config: FinetuneConfig, description: TaskDescript
         description.masker_encoder,
         run=run,
     )
+    load_finished(run, task, weights)
+    return task.eval()
+
+
+def load_finished(run: Path, task: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Loads the weights of a finished run into the task that was built from its settings.
+
+    Raises:
+        MimError: they are of another task.
+    """
     try:
         task.load_state_dict(weights)
     except RuntimeError as error:
         raise MimError(f"{run / 'model.safetensors'}: does not fit config.yaml and {DESCRIPTION} beside it") from error
-    return task.eval()

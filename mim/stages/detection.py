@@ -20,7 +20,7 @@ from mim.errors import MimError
 from mim.evaluation import Detections, Lesions, Searched
 from mim.evaluation.coco import coco_values
 from mim.models import Encoder, build_encoder
-from mim.stages.classifier import DESCRIPTION, TaskDescription, first_encoder
+from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash, open_films
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, known_lesions
@@ -192,10 +192,7 @@ def load_detector(run: Path, config: FinetuneConfig, description: TaskDescriptio
     """
     weights = load_weights(run / "model.safetensors")
     task = rebuild_detector(run, config, description, weights)
-    try:
-        task.load_state_dict(weights)
-    except RuntimeError as error:
-        raise MimError(f"{run / 'model.safetensors'}: does not fit config.yaml and {DESCRIPTION} beside it") from error
+    load_finished(run, task, weights)
     return task.eval()
 
 

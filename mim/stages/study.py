@@ -21,7 +21,7 @@ from mim.data.study_loader import StudyDataset
 from mim.errors import MimError
 from mim.masking import SequenceMasker
 from mim.models import Encoder, build_encoder
-from mim.stages.classifier import DESCRIPTION, TaskDescription, first_encoder
+from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, inverse_frequencies, join_labels
@@ -175,10 +175,7 @@ def load_study_classifier(run: Path, config: FinetuneConfig, description: TaskDe
     """
     weights = load_weights(run / "model.safetensors")
     task = rebuild_study_classifier(run, config, description, weights)
-    try:
-        task.load_state_dict(weights)
-    except RuntimeError as error:
-        raise MimError(f"{run / 'model.safetensors'}: does not fit config.yaml and {DESCRIPTION} beside it") from error
+    load_finished(run, task, weights)
     return task.eval()
 
 

@@ -220,3 +220,6 @@ def test_it_is_a_plain_timm_network():
     encoder = build("nfnet")
     plain = timm.create_model("test_nfnet", in_chans=1, num_classes=0)
     plain.load_state_dict(encoder.backbone.state_dict(), strict=True)
+    image = torch.rand(2, 1, *encoder.image_size)
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(image), encoder.eval()(image).pooled)

@@ -189,8 +189,11 @@ def test_a_masker_that_hides_more_than_half_is_refused(masker):
 
 
 def test_soft_gates_may_weigh_as_they_like_and_half_may_be_hidden():
-    MaskedDetector(encoder(), PatchMasker(16, keep=0.2, gate="soft"), **SMALL)
-    MaskedDetector(encoder(), ThresholdMasker("quantile:0.5"), **SMALL)
+    soft = MaskedDetector(encoder(), PatchMasker(16, keep=0.2, gate="soft"), **SMALL).eval()
+    half = MaskedDetector(encoder(), ThresholdMasker("quantile:0.5"), **SMALL).eval()
+    batch = {"image": torch.rand(2, 1, *soft.encoder.image_size)}
+    assert soft(batch)["visible"].all()
+    assert half(batch)["visible"].float().mean() == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize(
