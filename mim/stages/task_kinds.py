@@ -81,7 +81,23 @@ def evaluate(config: EvaluateConfig) -> Path:
     if config.second_run is not None:
         return compare_runs(config, evaluate)
     _, finetuned, _ = open_finished(config)
+    if finetuned.task != "classify":
+        refuse_blocks(config, finetuned.task)
     return TASK_KINDS[finetuned.task].evaluate(config)
+
+
+def refuse_blocks(config: EvaluateConfig, task: str) -> None:
+    """Refuses to be asked for blocks of the report that only a classifier of films has.
+
+    Raises:
+        MimError: naming the block.
+    """
+    asked = {"missingness": config.missingness, "explanations": config.explanations}
+    if config.faithfulness.enabled:  # to leave it out is no request
+        asked["faithfulness"] = config.faithfulness
+    for name, settings in asked.items():
+        if settings != type(settings)():
+            raise MimError(f"{name} is measured only of runs with task=classify, and this run has task={task}")
 
 
 def check_settings(config: FinetuneConfig) -> None:

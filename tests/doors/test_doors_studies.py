@@ -70,6 +70,17 @@ def test_the_evaluation_says_how_much_each_film_counted(studies: tuple[str, ...]
     assert not [patient for patient in patients if patient in written]  # hashes alone
 
 
+@pytest.mark.parametrize(
+    "asked",
+    ["missingness.films=8", "explanations.films=8", "faithfulness.films=8"],
+    ids=lambda asked: asked.split(".")[0],
+)
+def test_a_block_that_only_films_have_is_refused_not_passed_over(trained: Path, tmp_path: Path, asked: str) -> None:
+    error = call("evaluate", trained, "accelerator=cpu", asked, f"output={tmp_path}").error()
+    assert f"{asked.split('.')[0]} is measured only of runs with task=classify" in error
+    assert not list(tmp_path.iterdir())
+
+
 def test_films_that_are_gone_are_absent_and_weigh_nothing(studies: tuple[str, ...], tmp_path: Path) -> None:
     table = rows(table_of(studies))
     place = next(number for number, row in enumerate(table) if row["split"] == "test")
