@@ -31,7 +31,7 @@ from formats import (
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mim.config.schema import AugmentConfig
+from mim.config import AugmentConfig
 from mim.data import PreparedDataset, derive_seed
 from mim.data.augment import train_transform
 from mim.data.loader import FilmDataset, to_float, train_loader

@@ -7,10 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mim.config.base import Config
+from mim.config.base import SCHEMA_VERSION, Config
 from mim.config.fields import Block, Setting
 from mim.config.keys import KeyPath, Keys
-from mim.config.schema import SCHEMA_VERSION
 from mim.errors import MimError
 
 MAX_PROBLEMS = 3

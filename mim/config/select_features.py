@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mim.config.base import Config
-from mim.config.schema import SCHEMA_VERSION, DataConfig
+from mim.config.base import SCHEMA_VERSION, Config
+from mim.config.data import DataConfig
 
 
 class FeatureDataConfig(DataConfig):

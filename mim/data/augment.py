@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mim.config.schema import AugmentConfig
+from mim.config import AugmentConfig
 from mim.data.cut import Cut
 from mim.data.store import Film
 from mim.errors import MimError

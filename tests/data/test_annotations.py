@@ -9,7 +9,7 @@ import pytest
 import torch
 from film_factory import SALT, pattern, store_films, write_png
 
-from mim.config.schema import AugmentConfig
+from mim.config import AugmentConfig
 from mim.data.annotations import Annotations, read_annotations
 from mim.data.augment import evaluation_transform, train_transform
 from mim.data.grades import order_grades

@@ -11,7 +11,7 @@ import pytest
 from film_factory import pattern
 from scipy.stats import ks_2samp, spearmanr
 
-from mim.config.schema import AugmentConfig
+from mim.config import AugmentConfig
 from mim.data.augment import FilmTransform, draw_cut, evaluation_transform, train_transform
 from mim.errors import MimError
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, label
 
-from mim.config.schema import AugmentConfig
+from mim.config import AugmentConfig
 from mim.data.augment import train_transform
 from mim.data.cut import Cut
 from mim.data.decode import halve, quantise

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.transforms import RandGaussianNoised, Randomizable, Transform
 
-from mim.config.schema import AugmentConfig
+from mim.config import AugmentConfig
 from mim.data import PreparedDataset, derive_seed
 from mim.data.augment import evaluation_transform, train_transform
 from mim.data.loader import FilmDataset, RankBatches, SampleStream, evaluation_loader, to_float, train_loader

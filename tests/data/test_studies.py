@@ -7,7 +7,7 @@ import pytest
 import torch
 from film_factory import SALT, pattern, store_films, write_csv, write_dicom, write_png
 
-from mim.config.schema import AugmentConfig
+from mim.config import AugmentConfig
 from mim.data import LabelledFilms, PreparedDataset, Splits, attach_labels, salted_hash
 from mim.data.annotations import Lesion
 from mim.data.augment import evaluation_transform, train_transform

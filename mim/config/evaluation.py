@@ -1,0 +1,41 @@
+"""Settings of evaluate.py."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mim.config.base import SCHEMA_VERSION, Config
+from mim.config.explanations import ExplanationsConfig, MissingnessConfig
+from mim.config.faithfulness import FaithfulnessConfig
+
+
+class EvaluateConfig(Config):
+    """Settings of evaluate.py: a report from a run of finetune.py, or a comparison of two."""
+
+    schema_version: Literal[1] = Field(SCHEMA_VERSION, description="version of this schema")
+    run: str = Field("", description="run of finetune.py; may be given without its key")
+    second_run: str | None = Field(
+        None,
+        description="another run, to compare with the first on the same test films; may be given without its key, "
+        "after the first; null = none",
+    )
+    data_path: str | None = Field(
+        None, description="where the films are now; null = where they were when the run was trained (its data.path)"
+    )
+    output: str | None = Field(
+        None,
+        description="where report.html, metrics.json and predictions.csv go; null = into the run, and of a comparison "
+        "into a folder beside the second run",
+    )
+    bootstrap: int = Field(2000, ge=100, description="resamples of patients for the intervals")
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="level of the intervals")
+    specificity: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.9, description="specificity at which the threshold is chosen on the validation films"
+    )
+    worst: int = Field(6, ge=0, description="worst errors of each kind to draw")
+    batch_size: int = Field(64, ge=1, description="films at a time")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap, and of all else that is drawn")
+    missingness: MissingnessConfig = MissingnessConfig()
+    explanations: ExplanationsConfig = ExplanationsConfig()
+    faithfulness: FaithfulnessConfig = FaithfulnessConfig()
