@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# tests at a time, each on a core of its own
+WORKERS ?= 2
 INSTALLED := $(VENV)/.installed
 
 .PHONY: demo demo-compare test fuzz check format lock clean help
@@ -26,7 +28,7 @@ demo-compare: $(INSTALLED)  ## pretrained against from scratch, same network, sa
 	$(BIN)/python benchmarks/demo_compare.py
 
 test: $(INSTALLED)  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 fuzz: $(INSTALLED)  ## 20,000 broken and hostile files through the worker processes of the preparation (about 20 minutes)
 	$(BIN)/python -W ignore tests/fuzz/fuzz_run.py --inputs 20000 --seed 0
@@ -36,7 +38,7 @@ check: $(INSTALLED)  ## ruff, mypy, import contracts, coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q --cov --cov-fail-under=80
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov --cov-fail-under=80
 
 format: $(INSTALLED)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
