@@ -37,6 +37,7 @@ from mim.stages.evaluate import count_lesions, describe_leakage, make_header, op
 from mim.stages.groups import groups_of, with_lesion_groups
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
+from mim.stages.predict_boxes import NO_NUMBERS, has_numbers
 from mim.training import make_fabric
 
 
@@ -79,7 +80,8 @@ def evaluate_detector(config: EvaluateConfig) -> Path:
         trained_on={**header.trained_on, "positives": with_boxes},
         lesions=count_lesions(known.annotations, known.splits),
     )
-    warnings = [*met.warnings, *describe_leakage(description, known.splits)]
+    broken = [] if has_numbers(task) else [f"The model cannot be measured: {NO_NUMBERS}."]
+    warnings = [*broken, *met.warnings, *describe_leakage(description, known.splits)]
     searched = Searched(detections, lesions)
     missed, false = worst_films(config, finetuned, searched, chosen, rows, dataset, found)
     output = Path(config.output) if config.output else run

@@ -6,14 +6,23 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from mim.config import FinetuneConfig
 from mim.data.augment import FilmTransform, evaluation_transform
 from mim.data.loader import Batched, Place, to_float
 from mim.data.store import FilmLevels
+from mim.errors import MimError
 from mim.stages.classifier import TaskDescription
 from mim.stages.detection import find_boxes, load_detector
 from mim.stages.predict_answers import Answer, FoundBox
+
+NO_NUMBERS = "its weights are no numbers, as its training diverged: nothing can be found"
+
+
+def has_numbers(task: nn.Module) -> bool:
+    """Whether all weights are finite numbers: a detector of others finds nothing, and does not say why."""
+    return all(bool(weight.isfinite().all()) for weight in task.parameters())
 
 
 class GivenFilms(Batched):
@@ -46,10 +55,16 @@ class BoxFinder:
         config: its settings.
         description: what it remembers.
         fabric: the device.
+
+    Raises:
+        MimError: the weights are missing, damaged or no numbers: such a detector finds nothing anywhere.
     """
 
     def __init__(self, run: Path, config: FinetuneConfig, description: TaskDescription, fabric: Fabric) -> None:
-        self._task = fabric.to_device(load_detector(run, config, description))
+        task = load_detector(run, config, description)
+        if not has_numbers(task):
+            raise MimError(f"{run}: {NO_NUMBERS}")
+        self._task = fabric.to_device(task)
         self._device = fabric.device
         self._transform = evaluation_transform(description.encoder.image_size)
         self._classes = description.classes
