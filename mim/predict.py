@@ -34,8 +34,14 @@ def parser() -> argparse.ArgumentParser:
         help="take films that differ from those of the training in modality, size, aspect, brightness (inverted?) or "
         "colour; unknown = the run does not say what it was made for; may be given several times",
     )
-    made.add_argument("--threshold", type=float, help="call films positive from this score on (that of evaluate.py)")
-    made.add_argument("--batch-size", type=int, default=64, help="films at a time (64, as evaluate.py)")
+    made.add_argument(
+        "--threshold", type=float, help="call films, studies or boxes positive from this score on (that of evaluate.py)"
+    )
+    made.add_argument(
+        "--studies", metavar="CSV", type=Path, help="for runs on studies: which study each file is of (columns image, "
+        "study_id, series_order); without it the Study Instance UID of DICOM files, and folders of others"
+    )  # fmt: skip
+    made.add_argument("--batch-size", type=int, default=64, help="films (or studies) at a time (64, as evaluate.py)")
     made.add_argument("--accelerator", choices=("auto", "cpu", "cuda"), default="auto", help="device (auto)")
     made.add_argument("--workers", type=int, help="processes that read files (all cores)")
     made.add_argument("--no-overlays", action="store_true", help="draw no pictures")
@@ -72,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             accelerator=given.accelerator,
             threshold=given.threshold,
             overlays=not given.no_overlays,
+            studies=given.studies,
             dicom=given.dicom,
             overwrite=given.overwrite,
             hide_names=given.hide_names,

@@ -33,6 +33,11 @@ class EvaluateConfig(Config):
         0.9, description="specificity at which the threshold is chosen on the validation films"
     )
     worst: int = Field(6, ge=0, description="worst errors of each kind to draw")
+    groups: list[Literal["severity", "tooth", "device", "site", "sex", "age", "modality"]] | None = Field(
+        None,
+        description="columns of data.labels, and the DICOM modality, by which figures are given apart, the worst group "
+        "first; ages in bands, sites by number; null = all that there are, [] = none",
+    )
     batch_size: int = Field(64, ge=1, description="films at a time")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
     seed: int = Field(0, ge=0, description="seed of the bootstrap, and of all else that is drawn")

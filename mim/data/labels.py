@@ -34,7 +34,7 @@ class LabelledFilm:
         split: What the CSV says.
         line: Its line in the CSV.
         perceptual_hash: Hash that differs little between copies of a film (see `mim.data.duplicates`).
-        site: Where it was taken, as the CSV says; never written anywhere.
+        site: Where it was taken, as the CSV says; never written anywhere by this name.
         date: When it was taken, as the CSV says (yyyymmdd); never written anywhere.
     """
 

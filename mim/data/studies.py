@@ -253,7 +253,19 @@ def _limit(slots: Sequence[_Slot], most: int | None) -> Sequence[_Slot]:
     if len(there) <= most:
         spare = iter(range(most - len(there)))
         return [slot for slot in slots if slot.film != ABSENT or next(spare, None) is not None]
-    return [there[place] for place in np.linspace(0, len(there) - 1, most).round().astype(int)]
+    return [there[place] for place in spread(len(there), most)]
+
+
+def spread(films: int, most: int | None) -> list[int]:
+    """Give the places of the films that are kept of a longer study: at even distances, with the first and the last.
+
+    Args:
+        films: How many there are.
+        most: How many are kept; None = all.
+    """
+    if most is None or films <= most:
+        return list(range(films))
+    return [int(place) for place in np.linspace(0, films - 1, most).round()]
 
 
 def _tell_of_shared_ids(path: Path, groups: Mapping[_Key, Sequence[_Slot]]) -> None:

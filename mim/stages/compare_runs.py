@@ -4,26 +4,35 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from mim.config import EvaluateConfig
 from mim.errors import MimError
-from mim.evaluation import (
-    Header,
-    PairedDifference,
-    Section,
-    Settings,
-    Table,
-    compare_predictions,
-    comparison_section,
-    evaluate_predictions,
-)
+from mim.evaluation import PairedDifference, Section, Table, comparison_section
 from mim.evaluation.page import write_page
 from mim.files import write_atomically
 from mim.stages.common import logger, write_lines, writing
-from mim.stages.measured_run import STORING, FinishedRun, Measure, MeasuredRun, measured
+from mim.stages.comparisons import Compare, compare_boxes, compare_scores, settings_of
+from mim.stages.measured_detector import MeasuredDetector
+from mim.stages.measured_run import STORING, FinishedRun, Measure, MeasuredRun
 
+Side = MeasuredRun | MeasuredDetector
+
+COMPARISONS: Mapping[str, Compare] = MappingProxyType({"detect": compare_boxes})
+"""Other tasks give each film, or each study, a score."""
+SUMMARY = MappingProxyType(
+    {
+        "auroc": "AUC",
+        "auprc": "AUPRC",
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "ap50": "AP50",
+        "ap": "AP",
+        "froc": "FROC score",
+        "lesion_sensitivity": "sensitivity for lesions",
+    }
+)
 COLUMNS = ("figure", "first", "second", "difference", "low", "high", "p", "reason")
 
 
@@ -35,7 +44,7 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
         measure: evaluates one run.
 
     Returns:
-        The folder with report.html, metrics.json, comparison.csv and the predictions of both.
+        The folder with report.html, metrics.json, comparison.csv and the tables of both.
 
     Raises:
         MimError: a run is missing or not finished, the runs are of other films, classes or tasks, or the folder is
@@ -48,34 +57,23 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
     output = Path(config.output) if config.output else beside(*paths)
     require_free(output)
     require_comparable(*runs)
-    first, second = (measured(run, config, measure) for run in runs)
-    warnings = list(describe_films(first, second))
-    settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
-    found = compare_predictions(first.predictions, second.predictions, settings)
+    compare = COMPARISONS.get(runs[0].settings.task, compare_scores)
+    compared = compare(runs, config, measure)
+    first, second = compared.sides
+    warnings = [*compared.notes, *describe_films(first, second)]
     names = call_them(*paths)
-    sections = [comparison_section(found, names, settings), about_both((first, second), names)]
-    header = Header(**{**second.header, "image_size": tuple(second.header["image_size"])})
-    header = replace(header, more={**header.more, "Compared with": f"checkpoint {first.header['checkpoint']}"})
-    metrics = evaluate_predictions(
-        second.predictions,
-        bootstrap=config.bootstrap,
-        confidence=config.confidence,
-        specificity=config.specificity,
-        seed=config.seed,
-    )
+    section = comparison_section(compared.found, names, settings_of(config))
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        first.predictions.save(output / "predictions_first.csv")
-        second.predictions.save(output / "predictions_second.csv")
-        write_atomically(output / "comparison.csv", to_csv(found))
-        metrics.save(output / "metrics.json", header, warnings, sections[:1])
-        write_page(output / "report.html", f"Comparison of two detectors of “{header.target}”", sections, warnings)
+        write_atomically(output / "comparison.csv", to_csv(compared.found))
+        compared.save(output, section, warnings)
+        title = f"Comparison of two runs: {second.header['target']}"
+        write_page(output / "report.html", title, [section, about_both((first, second), names)], warnings)
     for warning in warnings:
         logger.warning("%s", warning)
-    test = second.predictions.of("test")
     write_lines(
-        f"{names[1]} less {names[0]}: {len(test)} test films of {len(set(test.patient_id))} patients",
-        *summarise(found, config.confidence),
+        f"{names[1]} less {names[0]}: {compared.counted}",
+        *summarise(compared.found, config.confidence),
         f"report: {output / 'report.html'}",
     )
     return output
@@ -106,7 +104,7 @@ def require_comparable(first: FinishedRun, second: FinishedRun) -> None:
         )
     asked = [(run.settings.data.target, run.description.classes) for run in (first, second)]
     if asked[0] != asked[1]:
-        one, other = (f"{target} ({', '.join(classes)})" for target, classes in asked)
+        one, other = (f"{target or 'boxes'} ({', '.join(classes)})" for target, classes in asked)
         raise MimError(
             f"{second.path}: its classes are of {other}, those of {first.path} of {one}; give two runs of one target"
         )
@@ -126,7 +124,7 @@ def require_comparable(first: FinishedRun, second: FinishedRun) -> None:
     )
 
 
-def describe_films(first: MeasuredRun, second: MeasuredRun) -> Iterator[str]:
+def describe_films(first: Side, second: Side) -> Iterator[str]:
     """What a reader must know about films that are not quite the same.
 
     Raises:
@@ -134,7 +132,7 @@ def describe_films(first: MeasuredRun, second: MeasuredRun) -> Iterator[str]:
     """
     for one in (first, second):
         if not one.whole:
-            yield f"{one.run.path.name}: some films have no score; only films that both runs could score are compared."
+            yield f"{one.run.path.name}: some have no score; only what both runs could score is compared."
     if first.header["data"] == second.header["data"]:
         return
     if first.run.split("val") != second.run.split("val"):
@@ -155,7 +153,7 @@ def describe_films(first: MeasuredRun, second: MeasuredRun) -> Iterator[str]:
         )
 
 
-def about_both(runs: tuple[MeasuredRun, MeasuredRun], names: tuple[str, str]) -> Section:
+def about_both(runs: tuple[Side, Side], names: tuple[str, str]) -> Section:
     """What was compared, side by side."""
     sides: list[dict[str, str]] = []
     for one in runs:
@@ -211,12 +209,7 @@ def to_csv(found: Mapping[str, PairedDifference]) -> str:
 
 def summarise(found: Mapping[str, PairedDifference], confidence: float) -> Iterator[str]:
     """The differences that a reader wants first, a line each."""
-    for name, title in (
-        ("auroc", "AUC"),
-        ("auprc", "AUPRC"),
-        ("sensitivity", "sensitivity"),
-        ("specificity", "specificity"),
-    ):
+    for name, title in SUMMARY.items():
         if name not in found:
             continue
         row = found[name]

@@ -14,7 +14,7 @@ from mim.config import FinetuneConfig
 from mim.data import LabelledFilm, PreparedDataset, Splits, attach_labels, dataset_salt, split_hash
 from mim.data.annotations import Annotations
 from mim.data.augment import evaluation_transform, train_transform
-from mim.data.loader import FilmDataset, evaluation_loader
+from mim.data.loader import Batched, FilmDataset, evaluation_loader
 from mim.data.manifest import ManifestRow
 from mim.errors import MimError
 from mim.evaluation import Detections, Lesions, Searched
@@ -24,6 +24,7 @@ from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash, open_films
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, known_lesions
+from mim.stages.made_for import MadeFor
 from mim.stages.masker import build_masker
 from mim.tasks import MaskedDetector
 from mim.training import Monitor, load_weights
@@ -83,6 +84,7 @@ def finetune_detector(config: FinetuneConfig) -> Path:
             watched, found.splits.val, classes, found.annotations, config.training.batch_size
         ),
         monitor=Monitor("val/ap50"),
+        made_for=MadeFor.of(found.films, [film.index for film in found.splits.train]),
     )
     return train_downstream(config, work)
 
@@ -241,7 +243,7 @@ class Found:
 
 @torch.no_grad()
 def find_boxes(
-    task: nn.Module, dataset: FilmDataset, batch_size: int, device: torch.device, *, shown: bool = False
+    task: nn.Module, dataset: Batched, batch_size: int, device: torch.device, *, shown: bool = False
 ) -> Found:
     """Runs a detector, in evaluation mode, over films, in order.
 

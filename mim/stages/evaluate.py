@@ -40,6 +40,7 @@ from mim.stages.evaluation_context import EvaluationContext, Scored
 from mim.stages.explain import explain_worst
 from mim.stages.finetune import known_lesions, labelled_films, make_dataset
 from mim.stages.finished_run import load_init, read_finished
+from mim.stages.groups import groups_of, with_film_groups
 from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import CopiesMet, look_for_copies
@@ -66,12 +67,13 @@ def evaluate(config: EvaluateConfig) -> Path:
             "bring the old ones back, or fine-tune again"
         )
     chosen = (*splits.val, *splits.test)
+    groups = groups_of(config, finetuned, films)
     dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
     task = load_classifier(run, finetuned, description)
     fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
     task = fabric.to_device(task)
     scored = score_films(task, dataset, fabric, config.batch_size)
-    every_film = to_predictions(splits, scored)
+    every_film = with_film_groups(to_predictions(splits, scored), groups, chosen)
     admitted = admit(every_film)
     if len(admitted.predictions) < len(every_film):
         splits, scored = leave_out_unscored(splits, scored)

@@ -34,8 +34,10 @@ from mim.stages.detection import (
     to_lesions,
 )
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
+from mim.stages.groups import groups_of, with_lesion_groups
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
+from mim.stages.predict_boxes import NO_NUMBERS, has_numbers
 from mim.training import make_fabric
 
 
@@ -58,12 +60,13 @@ def evaluate_detector(config: EvaluateConfig) -> Path:
     chosen = (*known.splits.val, *known.splits.test)
     split = ["val"] * len(known.splits.val) + ["test"] * len(known.splits.test)
     rows = [known.films.rows[film.index] for film in chosen]
+    groups = groups_of(config, finetuned, known.films)
     dataset = make_detection_dataset(finetuned, known, chosen, description.encoder.image_size, training=False)
     fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
     task = fabric.to_device(load_detector(run, finetuned, description))
     found = find_boxes(task, dataset, config.batch_size, fabric.device, shown=True)
     detections = to_detections(found, chosen, split, rows, description.classes)
-    lesions = to_lesions(known.annotations, chosen, rows)
+    lesions = with_lesion_groups(to_lesions(known.annotations, chosen, rows), groups, chosen)
     settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
     section = detection_section(detections, lesions, settings)
     names = description.classes
@@ -77,7 +80,8 @@ def evaluate_detector(config: EvaluateConfig) -> Path:
         trained_on={**header.trained_on, "positives": with_boxes},
         lesions=count_lesions(known.annotations, known.splits),
     )
-    warnings = [*met.warnings, *describe_leakage(description, known.splits)]
+    broken = [] if has_numbers(task) else [f"The model cannot be measured: {NO_NUMBERS}."]
+    warnings = [*broken, *met.warnings, *describe_leakage(description, known.splits)]
     searched = Searched(detections, lesions)
     missed, false = worst_films(config, finetuned, searched, chosen, rows, dataset, found)
     output = Path(config.output) if config.output else run

@@ -18,11 +18,26 @@ from mim.data.loader import evaluation_loader
 from mim.data.studies import ABSENT, Study
 from mim.data.study_loader import StudyDataset
 from mim.errors import MimError
-from mim.evaluation import Case, Metrics, Predictions, choose_worst, evaluate_predictions, write_report
+from mim.evaluation import (
+    Case,
+    Metrics,
+    Predictions,
+    Section,
+    Settings,
+    admit,
+    choose_worst,
+    evaluate_predictions,
+    write_report,
+)
+from mim.evaluation.calibration_section import calibration_section
+from mim.evaluation.decision_curve import decision_section
 from mim.evaluation.model_card import facts_of_evaluation, write_model_card
+from mim.evaluation.operating_points import operating_points_section
+from mim.evaluation.strata_section import strata_section
 from mim.files import write_atomically
 from mim.stages.common import logger, write_lines, writing
 from mim.stages.evaluate import describe_leakage, make_header, open_finished, rebuild, summarise
+from mim.stages.groups import groups_of, with_study_groups
 from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
@@ -66,9 +81,12 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
             "bring the old ones back, or fine-tune again"
         )
     chosen = (*found.studies.val, *found.studies.test)
+    groups = groups_of(config, finetuned, found.films)
     dataset = make_study_dataset(finetuned, found.films, chosen, description.encoder.image_size, training=False)
     scored = score_studies(load_study_classifier(run, finetuned, description), dataset, config)
-    predictions = study_predictions(found, scored)
+    every_study = with_study_groups(study_predictions(found, scored), groups, chosen)
+    admitted = admit(every_study)
+    predictions = admitted.predictions
     metrics = evaluate_predictions(
         predictions,
         bootstrap=config.bootstrap,
@@ -76,6 +94,7 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
         specificity=config.specificity,
         seed=config.seed,
     )
+    sections = study_sections(predictions, metrics.settings)
     films = (*found.splits.val, *found.splits.test)
     met = look_for_copies(finetuned, found.splits)
     header = make_header(run, finetuned, description, found.films, films, found.splits, met)
@@ -89,26 +108,46 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
             "positives": sum(study.label for study in found.studies.train),
         },
     )
-    warnings = [NOTE, *met.warnings, *describe_leakage(description, found.splits)]
+    gaps = [line for section in sections for line in section.first_lines]
+    warnings = [NOTE, *admitted.warnings, *met.warnings, *describe_leakage(description, found.splits), *gaps]
     reconstructions, why_none = rebuild(finetuned, found.films, found.splits)
-    cases = worst_studies(config, found.films, chosen, dataset, scored, predictions, metrics)
+    cases = worst_studies(config, chosen, dataset, scored, predictions, metrics)
     output = Path(config.output) if config.output else run
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        predictions.save(output / "predictions.csv")
+        every_study.save(output / "predictions.csv")
         save_near_copies(output / NEAR_COPIES, met.copies)
-        write_atomically(output / "film_weights.csv", weights_table(found.films, chosen, predictions, scored))
-        metrics.save(output / "metrics.json", header, warnings)
-        facts = facts_of_evaluation(metrics, header, warnings, ()) | facts_of_run(finetuned, description, met)
+        write_atomically(output / "film_weights.csv", weights_table(found.films, chosen, every_study, scored))
+        metrics.save(output / "metrics.json", header, warnings, sections)
+        facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
         write_model_card(output, facts, [*warnings, *metrics.warnings])
         report = write_report(
-            output, metrics, predictions, cases, reconstructions, header, warnings, why_no_reconstructions=why_none
+            output,
+            metrics,
+            predictions,
+            cases,
+            reconstructions,
+            header,
+            warnings,
+            sections=sections,
+            why_no_reconstructions=why_none,
         )
     for warning in (*warnings[1:], *metrics.warnings):
         logger.warning("%s", warning)
     said = [line.replace(" films of ", " studies of ", 1) for line in summarise(metrics, config.confidence)]
     write_lines(*said, f"weights of films: {output / 'film_weights.csv'}", f"report: {report}")
     return output
+
+
+def study_sections(predictions: Predictions, settings: Settings) -> list[Section]:
+    """The blocks of the report that need the table of predictions alone."""
+    groups = strata_section(predictions, settings)
+    return [
+        operating_points_section(predictions, settings),
+        calibration_section(predictions, settings),
+        decision_section(predictions, settings),
+        *([] if groups is None else [groups]),
+    ]
 
 
 @torch.inference_mode()
@@ -166,24 +205,25 @@ def weights_table(
 
 def worst_studies(
     config: EvaluateConfig,
-    films: PreparedDataset,
     chosen: Sequence[Study],
     dataset: StudyDataset,
     scored: ScoredStudies,
     predictions: Predictions,
     metrics: Metrics,
 ) -> list[Case]:
-    """The most confident errors of each kind, each by the film that counted most."""
+    """The most confident errors of each kind, each by the film that counted most; `predictions` are those scored."""
     missed, alarmed = choose_worst(predictions, metrics.threshold.value, config.worst)
+    scored_rows = np.flatnonzero(np.isfinite(scored.score))  # the rows of `predictions`
     cases = []
-    for row in (*missed, *alarmed):
+    for place in (*missed, *alarmed):
+        row = int(scored_rows[place])
         first = int(scored.weights[row].argmax())
         cases.append(
             Case(
-                image_id=f"{predictions.image_id[row]}, film {first + 1} of {len(chosen[row].films)}",
-                patient_id=predictions.patient_id[row],
-                label=int(predictions.label[row]),
-                score=float(predictions.score[row]),
+                image_id=f"{predictions.image_id[place]}, film {first + 1} of {len(chosen[row].films)}",
+                patient_id=predictions.patient_id[place],
+                label=int(predictions.label[place]),
+                score=float(predictions.score[place]),
                 image=dataset[0, row]["image"][first, 0].numpy(),
                 visible=None,
                 boxes=[],

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def measured(run: FinishedRun, config: EvaluateConfig, measure: Measure) -> Meas
         measure(config.model_copy(update={"run": str(run.path), "second_run": None, "output": None}))
         found = read_measured(run)
     if not (run.path / "predictions.csv").is_file():
-        raise MimError(f"{run.path}: its evaluation gives no predictions.csv; only runs that classify can be compared")
+        raise MimError(f"{run.path}: its evaluation gives no predictions.csv, so its scores are not known")
     if found is None:
         raise MimError(
             f"{run.path}: what evaluate.py wrote there is not of this run; is another process writing to it?"
@@ -112,14 +112,29 @@ def read_measured(run: FinishedRun) -> MeasuredRun | None:
     try:
         header = json.loads(tables[0].read_text(encoding="utf-8"))["header"]
         predictions = Predictions.load(tables[1])
-        of_run = header["checkpoint"] == run.checkpoint and header["split"] == run.description.split_hash[:16]
-        str(header["data"])
+        of_run = is_of_run(run, header, predictions.patient_id, predictions.split)
     except (MimError, OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("%s: its evaluation cannot be read (%s) and is made again", run.path, error)
         return None
-    patients = {(patient, split) for patient, split in zip(predictions.patient_id, predictions.split, strict=True)}
-    known = {(row.patient_id, row.split) for row in run.rows if row.split in ("val", "test")}
-    if not of_run or not patients <= known:
+    if not of_run:
         logger.warning("%s: its evaluation is of other weights or of another split and is made again", run.path)
         return None
     return MeasuredRun(run, predictions, header)
+
+
+def is_of_run(run: FinishedRun, header: Mapping[str, Any], patients: Sequence[str], splits: Sequence[str]) -> bool:
+    """Whether a table is of the weights and the split of a run.
+
+    Args:
+        run: the run.
+        header: what stands beside the table.
+        patients: of each of its films.
+        splits: likewise.
+
+    Raises:
+        KeyError: the header lacks a part.
+    """
+    of_weights = header["checkpoint"] == run.checkpoint and header["split"] == run.description.split_hash[:16]
+    met = set(zip(patients, splits, strict=True))
+    known = {(row.patient_id, row.split) for row in run.rows if row.split in ("val", "test")}
+    return bool(of_weights and header["data"] and met <= known)

@@ -1,18 +1,15 @@
 """How runs of each kind answer for films: for each `task` of the settings what loads its predictor.
 
-Another kind of task is another entry, made of a class of a module of its own.
+Another kind of task is another entry, made of a class of a module of its own. Runs on studies answer for several films
+at once: `mim.stages.predict_studies`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 
 from mim.config import FinetuneConfig
 from mim.data.augment import evaluation_transform
@@ -20,46 +17,11 @@ from mim.data.loader import to_float
 from mim.data.store import FilmLevels
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, load_classifier
+from mim.stages.predict_answers import Answer, FoundBox, Predictor
+from mim.stages.predict_boxes import BoxFinder
 from mim.tasks import MaskedClassifier
 
-
-@dataclass(frozen=True, eq=False)
-class FoundBox:
-    """A box that was found: x1, y1, x2, y2 as shares of the stored film's width and height."""
-
-    box: tuple[float, float, float, float]
-    label: str
-    score: float
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a run says of one stored film (a whole one, a cropped one, or a tile).
-
-    Attributes:
-        scores: probability of each class.
-        visible: what the network saw of it, bool (gh, gw) over the whole of it; None = there is no masker.
-        boxes: what was found.
-        pixels: by class, bool (h, w) over the whole of it, of any size.
-    """
-
-    scores: Mapping[str, float]
-    visible: NDArray[np.bool_] | None = None
-    boxes: Sequence[FoundBox] = ()
-    pixels: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-
-
-class Predictor(Protocol):
-    """Answers for stored films.
-
-    Attributes:
-        positive: the class whose score is called against a threshold; None = there is none.
-    """
-
-    positive: str | None
-
-    def __call__(self, films: Sequence[FilmLevels]) -> list[Answer]:
-        """Answers for some films, in their order."""
+__all__ = ["PREDICTORS", "Answer", "FilmClassifier", "FoundBox", "Predictor", "load_predictor"]
 
 
 class FilmClassifier:
@@ -98,7 +60,7 @@ class FilmClassifier:
 
 
 PREDICTORS: Mapping[str, Callable[[Path, FinetuneConfig, TaskDescription, Fabric], Predictor]] = MappingProxyType(
-    {"classify": FilmClassifier}
+    {"classify": FilmClassifier, "detect": BoxFinder}
 )
 
 

@@ -16,7 +16,7 @@ from mim.data.regions import Rectangle
 from mim.errors import MimError
 from mim.evaluation.runs_of_cells import to_runs
 from mim.stages.classifier import TaskDescription
-from mim.stages.predict_kinds import Answer
+from mim.stages.predict_answers import Answer, FoundBox
 
 SCHEMA_VERSION = 1
 
@@ -51,7 +51,11 @@ def hash_of_weights(run: Path) -> str:
 
 
 def threshold_of(run: Path, checkpoint: str, given: float | None) -> Threshold:
-    """The threshold that was given, else the one that `evaluate.py` chose on validation for these weights."""
+    """The threshold that was given, else the one that `evaluate.py` chose on validation for these weights.
+
+    Raises:
+        MimError: `metrics.json` of the run cannot be understood.
+    """
     if given is not None:
         return Threshold(given, "given")
     path = run / "metrics.json"
@@ -59,7 +63,9 @@ def threshold_of(run: Path, checkpoint: str, given: float | None) -> Threshold:
         return Threshold(None, "none", "evaluate.py was not run, or wrote elsewhere; run it, or give --threshold")
     try:
         content = json.loads(path.read_text())
-        of, threshold = content["header"]["checkpoint"], content["threshold"]
+        blocks = content.get("blocks", {})
+        threshold = content["threshold"] if "threshold" in content else blocks["detection"]["threshold"]
+        of = content["header"]["checkpoint"]
         value, reason = threshold["value"], str(threshold.get("reason") or "")
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise MimError(f"{path}: cannot be understood ({type(error).__name__}); run evaluate.py again") from error
@@ -110,7 +116,8 @@ def film_record(
     """The record of one film (one frame of a file).
 
     A film in tiles has the scores of the tile with the highest score of the positive class: it is as suspicious as its
-    worst window. Without a positive class it has their mean.
+    worst window. Without a positive class it has their mean, and of a detector the highest of each class. A film of a
+    study has no scores of its own.
 
     Args:
         name: what the file is called.
@@ -120,7 +127,8 @@ def film_record(
         differs: in what the film differs from those of the training, which was allowed.
     """
     row = parts[0].row
-    scores, positive, threshold = _scores(parts, model["positive"]), model["positive"], model["threshold"]["value"]
+    scores, positive = _scores(parts, model), model["positive"]
+    score = scores.get(positive) if positive is not None else None
     record: dict[str, Any] = {
         "file": name,
         "sha256": sha256,
@@ -132,14 +140,24 @@ def film_record(
         "spacing_mm": None if row.spacing_mm is None else list(row.spacing_mm),
         "differs": dict(differs),
         "scores": scores,
-        "score": None if positive is None else scores[positive],
-        "call": None,
+        "score": score,
+        "call": call_of(score, model),
         "keep_rate": sum(_keep_rate(part.answer) for part in parts) / len(parts),
-        "parts": [_part(part) for part in parts],
+        "parts": [_part(part, model) for part in parts],
     }
-    if positive is not None and threshold is not None:
-        record["call"] = "positive" if scores[positive] >= threshold else "negative"
     return record
+
+
+def is_called(score: float | None, model: Mapping[str, Any]) -> bool | None:
+    """Whether a score reaches the threshold; None where one of the two is missing."""
+    threshold = model["threshold"]["value"]
+    return None if threshold is None or score is None else bool(score >= threshold)
+
+
+def call_of(score: float | None, model: Mapping[str, Any]) -> str | None:
+    """The same in words: `positive`, `negative` or None."""
+    called = is_called(score, model)
+    return None if called is None else "positive" if called else "negative"
 
 
 def is_finite(answer: Answer) -> bool:
@@ -152,26 +170,31 @@ def document(model: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], all
     films = [film for entry in entries for film in entry["films"]]
     skipped = [item for entry in entries for item in entry["skipped"]]
     reasons = Counter(item["reason"] for item in skipped)
+    counts = {"files": len(entries), "films": len(films), "skipped": len(skipped)}
+    studies = [study for entry in entries for study in entry.get("studies", ())]
+    of_studies = model["task"] == "study"
     return {
         "schema_version": SCHEMA_VERSION,
         "notice": "Research software, not a medical device: not for diagnosis or treatment.",
         "model": dict(model),
         "allowed": sorted(allowed),
         "counts": {
-            "files": len(entries),
-            "films": len(films),
-            "skipped": len(skipped),
+            **counts,
+            **({"studies": len(studies)} if of_studies else {}),
             "reasons": dict(sorted(reasons.items())),
         },
+        **({"studies": studies} if of_studies else {}),
         "films": films,
         "skipped": skipped,
     }
 
 
-def _scores(parts: Sequence[AnsweredPart], positive: str | None) -> dict[str, float]:
-    if positive is not None:
+def _scores(parts: Sequence[AnsweredPart], model: Mapping[str, Any]) -> dict[str, float]:
+    names, positive = parts[0].answer.scores, model["positive"]
+    if model["task"] == "detect":
+        return {name: max(part.answer.scores[name] for part in parts) for name in names}
+    if positive in names:
         return dict(max((part.answer.scores for part in parts), key=lambda scores: scores[positive]))
-    names = parts[0].answer.scores
     return {name: sum(part.answer.scores[name] for part in parts) / len(parts) for name in names}
 
 
@@ -179,7 +202,7 @@ def _keep_rate(answer: Answer) -> float:
     return 1.0 if answer.visible is None else float(answer.visible.mean())
 
 
-def _part(part: AnsweredPart) -> dict[str, Any]:
+def _part(part: AnsweredPart, model: Mapping[str, Any]) -> dict[str, Any]:
     row, answer = part.row, part.answer
     area = row.crop or Rectangle(0, 0, row.width, row.height)
     record: dict[str, Any] = {
@@ -187,20 +210,23 @@ def _part(part: AnsweredPart) -> dict[str, Any]:
         "scores": dict(answer.scores),
         "keep_rate": _keep_rate(answer),
         "visible": None if answer.visible is None else to_runs(answer.visible),
-        "boxes": [
-            {
-                "box": [
-                    area.left + box.box[0] * area.width,
-                    area.top + box.box[1] * area.height,
-                    area.left + box.box[2] * area.width,
-                    area.top + box.box[3] * area.height,
-                ],
-                "label": box.label,
-                "score": box.score,
-            }
-            for box in answer.boxes
-        ],
+        "boxes": [_box(box, area, model) for box in answer.boxes],
         "pixels": {name: to_runs(mask) for name, mask in answer.pixels.items()},
         "overlay": part.overlay,
     }
     return record
+
+
+def _box(box: FoundBox, area: Rectangle, model: Mapping[str, Any]) -> dict[str, Any]:
+    x1, y1, x2, y2 = box.box
+    return {
+        "box": [
+            area.left + x1 * area.width,
+            area.top + y1 * area.height,
+            area.left + x2 * area.width,
+            area.top + y2 * area.height,
+        ],
+        "label": box.label,
+        "score": box.score,
+        "called": is_called(box.score, model),
+    }

@@ -11,7 +11,7 @@ from mim.files import write_atomically
 RESULTS = "predictions.json"
 JOURNAL = ".predictions.jsonl"
 
-Entry = dict[str, Any]  # name, sha256, films, skipped: what is known of one file
+Entry = dict[str, Any]  # name, sha256, films, skipped, and of the first file of a study `studies`: what is known
 
 
 def to_text(content: Mapping[str, Any]) -> str:
@@ -58,6 +58,11 @@ class Results:
         if entry is None or entry["sha256"] != sha256 or not entry["films"]:
             return False
         return not {item["reason"] for item in entry["skipped"]} & set(allowed)
+
+    def study_of(self, name: str) -> list[str] | None:
+        """The files of the study that a file is the first of; None where it is not known as such."""
+        studies = self._entries.get(name, {}).get("studies", ())
+        return list(studies[0]["files"]) if studies else None
 
     def knows(self, name: str) -> bool:
         """Whether there is anything of a file of this name."""
@@ -127,6 +132,8 @@ def _entries_of(path: Path, check: Any) -> list[Entry]:
                     item["file"], {"name": item["file"], "sha256": item["sha256"], "films": [], "skipped": []}
                 )
                 own[kind].append(item)
+        for study in content.get("studies", ()):
+            found[study["files"][0]].setdefault("studies", []).append(study)
         return [_checked(entry) for entry in found.values()]
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise MimError(f"{path}: cannot be understood ({type(error).__name__}); give --overwrite") from error
@@ -135,4 +142,5 @@ def _entries_of(path: Path, check: Any) -> list[Entry]:
 def _checked(entry: Any) -> Entry:
     if not (isinstance(entry["films"], list) and isinstance(entry["skipped"], list)):
         raise TypeError("films and skipped must be lists")
-    return {"name": str(entry["name"]), "sha256": str(entry["sha256"]), **{k: entry[k] for k in ("films", "skipped")}}
+    known = {key: entry[key] for key in ("films", "skipped", "studies") if key in entry}
+    return {"name": str(entry["name"]), "sha256": str(entry["sha256"]), **known}

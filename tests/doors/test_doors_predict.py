@@ -271,11 +271,7 @@ def bad_calls(tuned: Tuned, tmp_path: Path) -> Iterator[tuple[list[object], str]
     old = tmp_path / "old"
     shutil.copytree(tuned.run, old, ignore=shutil.ignore_patterns("checkpoints", "films.json"))
     yield [old, film], "--allow unknown"
-    study = tmp_path / "study"
-    shutil.copytree(tuned.run, study, ignore=shutil.ignore_patterns("checkpoints"))
-    text = (study / "config.yaml").read_text()
-    (study / "config.yaml").write_text(text.replace("task: classify", "task: study"))
-    yield [study, film], "task=study cannot answer for single films"
+    yield [tuned.run, film, "--studies", tmp_path / "studies.csv"], "--studies groups films for runs of task=study"
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "predictions.json").write_text("{")
     yield [tuned.run, film, "--output", tmp_path / "torn"], "cannot be understood"

@@ -71,7 +71,7 @@ def algorithm_of(model: Mapping[str, Any]) -> Algorithm:
     """What made the predictions, of `model` in predictions.json."""
     threshold = model["threshold"]["value"]
     parameters = {
-        "task": f"{model['task']} of {model['target']}",
+        "task": f"{model['task']} of {model['target'] or ', '.join(model['classes'])}"[:1024],
         "backbone": str(model["backbone"]),
         "input masker": str(model["masker"]),
         "threshold": "none" if threshold is None else f"{threshold:.6g} ({model['threshold']['source']})",
@@ -85,7 +85,7 @@ def finding_of(model: Mapping[str, Any]) -> str | None:
     positive = model["positive"]
     if positive is None:
         return None
-    return str(model["target"]) if str(positive).casefold() in _POSITIVE else str(positive)
+    return str(model["target"] or positive) if str(positive).casefold() in _POSITIVE else str(positive)
 
 
 def results_of(film: Mapping[str, Any], model: Mapping[str, Any], rows: int, columns: int) -> FrameResult:
@@ -123,6 +123,8 @@ def results_of(film: Mapping[str, Any], model: Mapping[str, Any], rows: int, col
             for name, runs in part["pixels"].items():
                 _paint(pixels.setdefault(str(name), np.zeros((rows, columns), np.bool_)), from_runs(runs), area)
             for found in part["boxes"]:
+                if found.get("called") is False:  # below the threshold: not what a reader is told
+                    continue
                 x1, y1, x2, y2 = map(float, found["box"])
                 box = _within((x1 * across, y1 * down, x2 * across, y2 * down), rows, columns)
                 regions.append(FoundRegion(box, str(found["label"]), float(found["score"])))
