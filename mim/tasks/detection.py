@@ -1,7 +1,7 @@
 """Boxes on each film, from what a masker lets the encoder see."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -14,6 +14,8 @@ from mim.masking.mask import Mask
 from mim.masking.threshold import ThresholdMasker
 from mim.models.detection_head import Assignment, DetectionHead, Kind, Target
 from mim.models.encoder import Encoder
+from mim.models.features import Features
+from mim.models.pyramid import Gated
 from mim.tasks.look import look, seen
 from mim.tasks.mask_training import MaskTraining, Rebuilding
 from mim.tasks.staged import Rest, draw_lesson, staged_plan, summed
@@ -138,8 +140,8 @@ class MaskedDetector(nn.Module):
             return self._learn(batch, self.masker)
         image = (batch["image"] - self.mean) / self.std
         mask = None if self.masker is None else self._fit(self.masker(batch))
-        features, _ = look(self.encoder, image, mask)
-        losses, found = self.head(features.maps, image, self._targets(batch) if self.training else None)
+        maps, gated = stacked([look(self.encoder, image, mask)])
+        losses, found = self.head(maps, image, self._targets(batch) if self.training else None, gated)
         if mask is None:
             mask = Mask(torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device))
         out = {"visible": mask.visible, "keep": seen(mask).float().mean()}
@@ -165,9 +167,8 @@ class MaskedDetector(nn.Module):
                 *(in_sight(own, visible, size) for own, visible in zip(targets, by_chance, strict=False)),
                 *targets[lesson.random :],
             ]
-        looked = [look(self.encoder, image[own], mask)[0].maps for own, mask in lesson.met]
-        maps = [torch.cat(level) for level in zip(*looked, strict=True)]
-        losses, _ = self.head(maps, image, targets)
+        maps, gated = stacked([look(self.encoder, image[own], mask) for own, mask in lesson.met])
+        losses, _ = self.head(maps, image, targets, gated)
         parts = {name: (value, lesson.weight) for name, value in losses.items()}
         return summed({**parts, **lesson.parts}) | lesson.figures
 
@@ -195,6 +196,25 @@ class MaskedDetector(nn.Module):
                 "the masker shows %.0f %% of these films: nothing can be found in the rest; choose another threshold",
                 100 * share,
             )
+
+
+def stacked(parts: Sequence[tuple[Features, Tensor | None]]) -> tuple[list[Tensor], Gated | None]:
+    """Maps of parts of a batch as those of one, and what of tokens stands behind gates, if there are any.
+
+    Args:
+        parts: features, and what the encoder was told of the mask, as `look` gives them.
+    """
+    if len(parts) == 1 and parts[0][0].content is None:
+        return list(parts[0][0].maps), None
+    maps = [torch.cat(level) for level in zip(*(features.maps for features, _ in parts), strict=True)]
+    if all(features.content is None for features, _ in parts):
+        return maps, None
+    content, gate = [], []
+    for features, shown in parts:
+        coarsest = features.maps[-1]
+        content.append(coarsest if features.content is None else features.content)
+        gate.append(coarsest.new_ones(len(coarsest), *coarsest.shape[2:]) if shown is None else shown.float())
+    return maps, Gated(torch.cat(content), torch.cat(gate))
 
 
 def in_sight(target: Target, visible: Tensor, size: tuple[int, int]) -> Target:

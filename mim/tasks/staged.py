@@ -1,4 +1,4 @@
-"""What tasks with a masker that learns share of its training in stages: what is met, what is learnt from, what rests."""
+"""What tasks behind a masker that learns share of training in stages: what is met, what is learnt from, what rests."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
