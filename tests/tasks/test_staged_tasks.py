@@ -49,7 +49,12 @@ def studies(seed=0, fill=0.0, present=None):
     return batch | {"label": torch.arange(len(present)) % 2}
 
 
-TASKS = {"detect": (detector, films), "study": (of_studies, studies)}
+def four_films(seed=0):
+    first, second = films(seed=seed), films(seed=seed + 100)
+    return {name: torch.cat([first[name], second[name]]) for name in first}
+
+
+TASKS = {"detect": (detector, four_films), "study": (of_studies, studies)}
 NETWORK = {"detect": {"encoder", "head"}, "study": {"encoder", "head", "masker"}}
 MASKER = {"detect": {"masker"}, "study": {"film_masker"}}
 
