@@ -50,15 +50,12 @@ def mask_safety(
 
 def random_masks(visible: Masks, draws: int, seed: int) -> Masks:
     """Draws masks (D, N, gh, gw) that show as many cells of each film as (N, gh, gw) ones do."""
-    scores = np.stack(
-        [
-            np.random.default_rng(derive_seed(seed, "random mask", row)).random((draws, *visible.shape[1:]))
-            for row in range(len(visible))
-        ],
-        axis=1,
-    )
-    counts = torch.from_numpy(visible.sum(axis=(1, 2)))
-    return np.stack([show_counted_cells(torch.from_numpy(own), counts).numpy() for own in scores])
+    drawn = []
+    for row, own in enumerate(visible):
+        scores = np.random.default_rng(derive_seed(seed, "random mask", row)).random((draws, *own.shape))
+        counts = torch.full((draws,), int(own.sum()))
+        drawn.append(show_counted_cells(torch.from_numpy(scores), counts).numpy())
+    return np.stack(drawn, axis=1)
 
 
 def place_lesions(

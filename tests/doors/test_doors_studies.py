@@ -97,11 +97,18 @@ def test_films_that_are_gone_are_absent_and_weigh_nothing(studies: tuple[str, ..
     assert sum(float(row["share"]) for row in beside) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("score", ["intensity", "reconstruction_error"])
 def test_a_threshold_in_front_of_each_film_and_a_frozen_pretrained_encoder(
-    studies: tuple[str, ...], pretrained: Path, tmp_path: Path
+    score: str, studies: tuple[str, ...], pretrained: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    masking = ("masker.kind=threshold", "masker.threshold=quantile:0.5", "study.cell=gru", "study.keep=1")
+    masking = (
+        "masker.kind=threshold",
+        "masker.threshold=quantile:0.5",
+        f"masker.score={score}",
+        "study.cell=gru",
+        "study.keep=1",
+    )
     frozen = ("study.freeze_encoder=true", f"init={pretrained}")
     succeed("finetune", *BRIEF, "task=study", *masking, *frozen, *studies, f"output={run}")
     assert (run / "encoder.safetensors").read_bytes() == (pretrained / "encoder.safetensors").read_bytes()

@@ -100,7 +100,9 @@ def test_a_frozen_encoder_of_studies_lets_the_gradient_through_and_stays_as_it_i
     assert not any(p.requires_grad for p in task.encoder.parameters())
 
 
-@pytest.mark.parametrize(("name", "hidden"), [("vit_tiny_patch16_224", "drop"), ("resnet18", "sparse")])
+@pytest.mark.parametrize(
+    ("name", "hidden"), [("vit_tiny_patch16_224", "drop"), ("vit_tiny_patch16_224", "token"), ("resnet18", "sparse")]
+)
 def test_a_hard_gate_gives_the_maps_of_hiding_and_a_soft_one_weighs(name, hidden):
     own = encoder(name, hidden=hidden)
     task = MaskedDetector(own, num_classes=2, **SMALL).eval()
