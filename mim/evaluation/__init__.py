@@ -25,6 +25,7 @@ from mim.evaluation.paired import PairedDifference, compare_predictions, compari
 from mim.evaluation.pictures import Case, Reconstruction, film_picture, mask_picture, reconstruction_picture
 from mim.evaluation.predictions import Predictions
 from mim.evaluation.probe import linear_probe, nearest_neighbours, rankme
+from mim.evaluation.recall_section import mask_section
 from mim.evaluation.report import write_report
 from mim.evaluation.section import Picture, Plot, Section, Table
 from mim.evaluation.segmentation import Overlap, measure_overlaps, segmentation_section
@@ -91,6 +92,7 @@ __all__ = [
     "loss_picture",
     "make_faithfulness_section",
     "mask_picture",
+    "mask_section",
     "measure_detections",
     "measure_overlaps",
     "nearest_neighbours",

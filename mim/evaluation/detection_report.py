@@ -103,6 +103,7 @@ def write_detection_report(
     missed: Sequence[FilmErrors],
     false: Sequence[FilmErrors],
     warnings: Sequence[str] = (),
+    before: Sequence[Section] = (),
 ) -> Path:
     """Write `report.html` and `metrics.json` into a folder.
 
@@ -113,7 +114,8 @@ def write_detection_report(
         header: What the figures belong to.
         missed: Films with the most missed lesions, worst first.
         false: Films with the most confident wrong marks, worst first.
-        warnings: Sentences to show at the top, beside those of the section.
+        warnings: Sentences to show at the top, beside those of the sections.
+        before: Sections that come before that one.
 
     Returns:
         The report.
@@ -121,12 +123,13 @@ def write_detection_report(
     Raises:
         MimError: A film that cannot be drawn.
     """
-    lines = [*warnings, *section.first_lines]
+    sections = [*before, section]
+    lines = [*warnings, *(line for one in sections for line in one.first_lines)]
     content = {
         "schema_version": SCHEMA_VERSION,
         "header": asdict(header),
         "settings": asdict(settings),
-        "blocks": {section.name: dict(section.figures)},
+        "blocks": {one.name: dict(one.figures) for one in sections},
         "warnings": lines,
     }
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
@@ -139,7 +142,7 @@ def write_detection_report(
         warnings=lines,
         headline=[line[:1].upper() + line[1:] + "." for line in section.summary],
         about=_about(header),
-        sections=[section],
+        sections=sections,
         groups=[
             _group("False negatives", "with lesions that were missed", missed),
             _group("False positives", "with marks that hit nothing", false),

@@ -6,7 +6,7 @@ from typing import Any
 
 from mim.evaluation.comparison import Difference
 from mim.evaluation.faithfulness import RIVALS, WAYS, Faithfulness
-from mim.evaluation.faithfulness_plots import keep_curve, recall_plot
+from mim.evaluation.faithfulness_plots import keep_curve
 from mim.evaluation.faithfulness_words import (
     briefly,
     interval,
@@ -20,11 +20,10 @@ from mim.evaluation.faithfulness_words import (
 from mim.evaluation.figures import Figure
 from mim.evaluation.intervals import Intervals
 from mim.evaluation.leakage import FOLDS, Leakage
-from mim.evaluation.lesion_recall import FEW_LESIONS, Recall
+from mim.evaluation.recall_section import recall_drawing, recall_summary, recall_table
 from mim.evaluation.section import Plot, Section, Table
 
 TITLE = "Does the mask show what matters?"
-RECALLED = ("masker", "random", "otsu")
 
 
 def make_section(measured: Faithfulness, intervals: Intervals) -> Section:
@@ -34,7 +33,7 @@ def make_section(measured: Faithfulness, intervals: Intervals) -> Section:
         measured: What was measured.
         intervals: How its intervals were made.
     """
-    first = (*recall_lines(measured), *verdicts(measured, intervals), *leakage_lines(measured, intervals))
+    first = (*recall_lines(measured.recall), *verdicts(measured, intervals), *leakage_lines(measured, intervals))
     return Section(
         name="faithfulness",
         title=TITLE,
@@ -106,14 +105,7 @@ def _text(measured: Faithfulness, intervals: Intervals) -> Iterator[str]:
 
 def _tables(measured: Faithfulness, intervals: Intervals) -> Iterator[Table]:
     if measured.recall:
-        names = [name for name in RECALLED if name in measured.recall[0].figures]
-        yield Table(
-            f"Lesion recall: lesions with at least half their area visible, mildest first ({intervals.level})",
-            ("Severity", "Lesions", "Patients", *(WAYS[name].capitalize() for name in names)),
-            tuple(_recall_row(row, names) for row in measured.recall),
-            f"What the mask hides, the network cannot find. * fewer than {FEW_LESIONS} lesions: the share says little. "
-            "Where every lesion is visible, or none, the interval is the exact one for as many trials as patients.",
-        )
+        yield recall_table(measured.recall, intervals)
     compared = measured.comparisons
     if compared.at_own_share:
         yield Table(
@@ -140,15 +132,6 @@ def _tables(measured: Faithfulness, intervals: Intervals) -> Iterator[Table]:
         )
     if measured.leakage is not None:
         yield _leakage_table(measured.leakage, intervals)
-
-
-def _recall_row(row: Recall, names: list[str]) -> tuple[str, ...]:
-    cells = (with_interval(row.figures[name]) for name in names)
-    return row.grade.capitalize() if row.grade == "all" else row.grade, _count(row), str(row.patients), *cells
-
-
-def _count(row: Recall) -> str:
-    return f"{row.lesions}{'*' if row.few else ''}"
 
 
 def _better(measured: Faithfulness, name: str) -> str:
@@ -217,9 +200,7 @@ def _leakage_table(leakage: Leakage, intervals: Intervals) -> Table:
 
 def _plots(measured: Faithfulness, intervals: Intervals) -> Iterator[Plot]:
     if measured.recall:
-        names = [name for name in RECALLED if name in measured.recall[0].figures]
-        text = "Lesion recall by severity (number of lesions), mildest at the top."
-        yield Plot(recall_plot(measured.recall, names, text), text, "band")
+        yield recall_drawing(measured.recall)
     curves = measured.comparisons.curves
     if any(figure.value is not None for points in curves.values() for figure in points.values()):
         banded = " and ".join(WAYS[name] for name in ("masker", "random") if name in curves)
@@ -229,12 +210,7 @@ def _plots(measured: Faithfulness, intervals: Intervals) -> Iterator[Plot]:
 
 def _summary(measured: Faithfulness, intervals: Intervals) -> Iterator[str]:
     if measured.recall:
-        yield f"lesion recall (at least half of a lesion visible; {intervals.level}), mildest first:"
-    for row in measured.recall:
-        shares = ", ".join(
-            f"{WAYS[name]} {with_interval(row.figures[name])}" for name in RECALLED if name in row.figures
-        )
-        yield f"  {row.grade}, {row.lesions} lesions{' (few)' if row.few else ''}: {shares}"
+        yield from recall_summary(measured.recall, intervals)
     if measured.no_recall:
         yield f"lesion recall: none ({measured.no_recall})"
     for name, difference in measured.comparisons.differences.items():

@@ -1,11 +1,12 @@
 """What a reader must know about a mask before anything else, in words a clinician understands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mim.evaluation.comparison import Difference
 from mim.evaluation.faithfulness import RIVALS, Faithfulness
 from mim.evaluation.figures import Figure
 from mim.evaluation.intervals import Intervals
+from mim.evaluation.lesion_recall import Recall
 
 NEARLY_EVERYTHING = 0.999
 SAME_MASK = 0.9
@@ -16,13 +17,13 @@ RIVAL_WORDS = {
 }
 
 
-def recall_lines(measured: Faithfulness) -> Iterator[str]:
-    """Says how many lesions the mask hides, and how many of the mildest."""
-    everything = measured.recall[-1] if measured.recall else None
+def recall_lines(recall: Sequence[Recall]) -> Iterator[str]:
+    """Says how many lesions the mask hides, and how many of the mildest; nothing where it hides none."""
+    everything = recall[-1] if recall else None
     hidden = None if everything is None else _hidden(everything.figures.get("masker"), everything.lesions)
     if everything is None or not hidden:
         return
-    mildest = measured.recall[0]
+    mildest = recall[0]
     of_mildest = ""
     if mildest is not everything and mildest.grade != "not graded":
         few = _hidden(mildest.figures["masker"], mildest.lesions)

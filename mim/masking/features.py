@@ -1,17 +1,15 @@
 """A masker that learns which features of a vector are needed: one choice for all rows, not one a row."""
 
-import math
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from mim.masking.gates import binary_concrete
+from mim.masking.gates import binary_concrete, chance_not_closed, stretched_concrete
 from mim.masking.mask import Mask
 
 FeatureGate = Literal["hard_concrete", "straight_through"]
 
-STRETCH = (-0.1, 1.1)  # Louizos et al., section 3: "gamma" and "zeta"
 MOMENTUM = 0.05  # of the running mean of the log-odds that evaluation decides by
 
 
@@ -129,8 +127,7 @@ class FeatureMasker(nn.Module):
         odds = self.odds if odds is None else odds
         if self.gates == "straight_through":
             return torch.sigmoid(odds)
-        low, high = STRETCH
-        return torch.sigmoid(odds - self.temperature * math.log(-low / high))  # Louizos et al., equation 12
+        return chance_not_closed(odds, self.temperature)
 
     def selected(self) -> Tensor:
         """(F,) bool: what is kept in evaluation; the likeliest feature where none reaches the threshold."""
@@ -147,11 +144,8 @@ class FeatureMasker(nn.Module):
         return (self.chance(mask.scores[0]).sum() - wanted).square() / wanted
 
     def _draw(self, scores: Tensor) -> Tensor:
-        if self.gates == "straight_through":
-            return binary_concrete(scores, self.temperature)
-        low, high = STRETCH
-        uniform = torch.rand_like(scores).clamp(1e-6, 1 - 1e-6)
-        return (torch.sigmoid((scores + torch.logit(uniform)) / self.temperature) * (high - low) + low).clamp(0, 1)
+        draw = binary_concrete if self.gates == "straight_through" else stretched_concrete
+        return draw(scores, self.temperature)
 
     def _check(self, features: Tensor) -> None:
         if features.ndim != 2 or features.shape[1] != self.features or not features.is_floating_point():

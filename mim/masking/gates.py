@@ -1,5 +1,6 @@
 """Differentiable yes-or-no decisions."""
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -27,12 +28,34 @@ def binary_concrete(scores: Tensor, temperature: float) -> Tensor:
     return _straight_through(_concrete(scores, temperature))
 
 
+def stretched_concrete(scores: Tensor, temperature: float) -> Tensor:
+    """Samples gates that are exactly 0 or 1 at times, and between them otherwise: the hard concrete distribution.
+
+    The concrete relaxation is stretched to (-0.1, 1.1) and cut at 0 and 1 (Louizos et al., Learning Sparse Neural
+    Networks through L0 Regularization, ICLR 2018, equations 10 and 11). Where it is cut there is no gradient.
+
+    Args:
+        scores: log-odds of a gate being open, any shape.
+        temperature: of the relaxation.
+
+    Returns:
+        Gates of the same shape, in [0, 1].
+    """
+    low, high = STRETCH
+    return (_concrete(scores, temperature) * (high - low) + low).clamp(0, 1)
+
+
+def chance_not_closed(scores: Tensor, temperature: float) -> Tensor:
+    """Gives the chance that a gate of `stretched_concrete` is not exactly 0 (Louizos et al., equation 12)."""
+    low, high = STRETCH
+    return torch.sigmoid(scores - temperature * math.log(-low / high))
+
+
 def hard_concrete(scores: Tensor, temperature: float) -> Tensor:
     """Samples straight-through binary gates whose gradient vanishes where the decision is clear.
 
-    The concrete relaxation is stretched to (-0.1, 1.1) and cut at 0 and 1 (Louizos et al., Learning Sparse Neural
-    Networks through L0 Regularization, ICLR 2018, equations 10 and 11). What lies between, which theirs hands on as it
-    is, is rounded here in the forward pass: a cell is seen or it is not.
+    What `stretched_concrete` hands on as it is between 0 and 1 is rounded here in the forward pass: a cell is seen or
+    it is not.
 
     Args:
         scores: log-odds of a cell being visible, any shape.
@@ -41,8 +64,7 @@ def hard_concrete(scores: Tensor, temperature: float) -> Tensor:
     Returns:
         Gates of the same shape, exactly 0 or 1, open with probability sigmoid(score).
     """
-    low, high = STRETCH
-    return _straight_through((_concrete(scores, temperature) * (high - low) + low).clamp(0, 1))
+    return _straight_through(stretched_concrete(scores, temperature))
 
 
 def top_k_gate(scores: Tensor, keep: float, temperature: float) -> Tensor:

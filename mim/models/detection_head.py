@@ -14,7 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from mim.models.assignment import adaptive_assignment
 from mim.models.encoder import Encoder
-from mim.models.pyramid import MapPyramid
+from mim.models.pyramid import Gated, MapPyramid
 
 Kind = Literal["fcos", "retinanet", "fasterrcnn"]
 Assignment = Literal["fixed", "atss"]
@@ -80,7 +80,11 @@ class DetectionHead(nn.Module):
         self.detector = build(_Channels(channels), num_classes, sides, convolutions, limits)
 
     def forward(
-        self, maps: Sequence[Tensor], image: Tensor, targets: Sequence[Target] | None = None
+        self,
+        maps: Sequence[Tensor],
+        image: Tensor,
+        targets: Sequence[Target] | None = None,
+        gated: Gated | None = None,
     ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
         """Trains on boxes, or finds them.
 
@@ -88,6 +92,7 @@ class DetectionHead(nn.Module):
             maps: `Features.maps`.
             image: (B, C, H, W); its size alone is read.
             targets: for each image `boxes` (N, 4) xyxy in pixels and `labels` (N,) int64, from 0; read in training.
+            gated: where cells were given gates, what they hold before these, and the gates.
 
         Returns:
             In training the parts of the loss by name, and no boxes; else no loss, and for each image `boxes` (K, 4),
@@ -98,7 +103,7 @@ class DetectionHead(nn.Module):
         """
         if self.training and targets is None:
             raise ValueError("a detector trains on boxes, and the batch has none; set data.boxes")
-        levels = [level.float() for level in self.pyramid(maps)]
+        levels = [level.float() for level in self.pyramid(maps, gated)]
         images = ImageList(image, [(image.shape[-2], image.shape[-1])] * len(image))
         run = self._two_stages if self.kind == "fasterrcnn" else self._one_stage
         losses, found = run(images, levels, targets)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from timm.layers import LayerNorm2d
@@ -9,6 +10,23 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from mim.models.encoder import Encoder
+from mim.models.features import at_resolution
+
+MIXING = (
+    2  # last layers of a scale of the simple feature pyramid, which look beyond a cell: a convolution, and its norm
+)
+
+
+class Gated(NamedTuple):
+    """What a network of tokens made of cells before a gate weighed them.
+
+    Attributes:
+        content: (B, D, gh, gw), `Features.content`.
+        gate: (B, gh, gw) in [0, 1].
+    """
+
+    content: Tensor
+    gate: Tensor
 
 
 class MapPyramid(nn.Module):
@@ -52,9 +70,17 @@ class MapPyramid(nn.Module):
             sizes = [sizes[place] for place in self.chosen]
         self.strides = [(height / rows, width / columns) for rows, columns in sizes]
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """`Features.maps` to a list of (B, channels, h, w), finest first."""
-        return self.net([maps[place] for place in self.chosen])  # type: ignore[no-any-return]
+    def forward(self, maps: Sequence[Tensor], gated: Gated | None = None) -> list[Tensor]:
+        """`Features.maps` to a list of (B, channels, h, w), finest first.
+
+        Args:
+            maps: of the encoder.
+            gated: where it was given gates: read by the simple feature pyramid alone.
+        """
+        chosen = [maps[place] for place in self.chosen]
+        if gated is not None and isinstance(self.net, SimplePyramid):
+            return self.net.weigh(chosen, gated)
+        return self.net(chosen)  # type: ignore[no-any-return]
 
 
 class SimplePyramid(nn.Module):
@@ -87,6 +113,31 @@ class SimplePyramid(nn.Module):
         """One map (B, width, h, w) to several, finest first."""
         (only,) = maps
         return [scale(only) for scale in self.scales]
+
+    def weigh(self, maps: Sequence[Tensor], gated: Gated) -> list[Tensor]:
+        """The same for cells behind gates of 0 and 1, with a gradient to the gates that means something.
+
+        A norm takes the scale away again that a gate gives a cell: an open gate would hear next to nothing, and a
+        closed one, where the norm meets zeros, many times too much. Up to their first norm of all channels the scales
+        treat each cell by itself. So it is there that a gate blends what they make of the cell and what of nothing.
+
+        Args:
+            maps: the one map, hidden cells zero.
+            gated: the same before the gate.
+        """
+        (only,) = maps
+        levels = []
+        for scale in self.scales:
+            assert isinstance(scale, nn.Sequential)
+            own, mixing = scale[:-MIXING], scale[-MIXING:]
+            nothing = own(torch.zeros_like(gated.content[:1]))
+            if isinstance(scale[0], nn.MaxPool2d):  # several cells make a place: of these the open ones alone
+                made, gate = own(only), scale[0](gated.gate[:, None])
+            else:
+                made = own(gated.content)
+                gate = at_resolution(gated.gate, (made.shape[2], made.shape[3]))
+            levels.append(mixing(torch.lerp(nothing.expand_as(made), made, gate.to(made.dtype).expand_as(made))))
+        return levels
 
 
 class _TopDown(nn.Module):

@@ -1,6 +1,7 @@
 """Ways to rank the cells of a film, so that the best are shown: masker, rules, models, chance, and the truth."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from mim.stages.common import logger
 from mim.stages.evaluation_context import EvaluationContext
 from mim.stages.finetune import known_lesions
 from mim.stages.finished_run import load_init
+from mim.stages.mask_safety import place_lesions
 from mim.tasks import AttentionScore, ReconstructionError
 
 Batch = dict[str, Tensor]
@@ -158,19 +160,12 @@ def read_lesions(context: EvaluationContext) -> tuple[PlacedLesions | None, str]
         PlacedLesions whose `film` is a row of the context, and nothing; or None and the reason.
     """
     annotations = known_lesions(context.finetuned.data, context.films)
-    if annotations is None:
-        return None, "where the lesions are is not known, as the run has no data.boxes"
-    size, grid = context.description.encoder.image_size, context.task.encoder.grid()
-    cells, film, patient, grade = [], [], [], []
-    for row in context.test_rows:
-        for lesion in annotations.of(context.chosen[row].index):
-            pixels = lesion.draw(size)
-            if pixels.any():
-                blocks = pixels.reshape(grid[0], size[0] // grid[0], grid[1], size[1] // grid[1]).sum(axis=(1, 3))
-                cells.append(blocks / blocks.sum())
-                film.append(row)
-                patient.append(context.predictions.patient_id[row])
-                grade.append(lesion.grade)
-    if not cells:
-        return None, "no lesion is marked on a test film"
-    return PlacedLesions(np.stack(cells), np.array(film), tuple(patient), tuple(grade), annotations.grades), ""
+    rows = context.test_rows
+    placed, reason = place_lesions(
+        [context.chosen[row].index for row in rows],
+        [context.predictions.patient_id[row] for row in rows],
+        annotations,
+        context.description.encoder.image_size,
+        context.task.encoder.grid(),
+    )
+    return (None, reason) if placed is None else (replace(placed, film=placed.film + rows.start), "")

@@ -25,8 +25,9 @@ from mim.stages.common import NetworkInput, content_hash, open_films
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, known_lesions
 from mim.stages.made_for import MadeFor
-from mim.stages.masker import build_masker
-from mim.tasks import MaskedDetector
+from mim.stages.masker import build_masker, detector_training, frozen_encoder, load_tokens, rebuilding_error
+from mim.stages.score_source import source_of_run, start_source
+from mim.tasks import MaskedDetector, RebuildingError
 from mim.training import Monitor, load_weights
 
 _TEETH = {f"{quadrant}{tooth}" for quadrant in range(1, 9) for tooth in range(1, 9)}  # FDI numbers
@@ -62,16 +63,20 @@ def finetune_detector(config: FinetuneConfig) -> Path:
     """
     check_detection_settings(config)
     encoder, meets = first_encoder(config)
+    reads, source = frozen_encoder(config, encoder.image_size), start_source(config, encoder, meets)
+    teacher = rebuilding_error(config, encoder)
     found = annotated_films(config)
     classes = found.annotations.categories
     check_mirroring(config, classes)
     description = TaskDescription(
-        encoder.spec, meets.mean, meets.std, classes, found.hash(), count_met(config, found.films, found.splits)
+        encoder.spec, meets.mean, meets.std, classes, found.hash(), count_met(config, found.films, found.splits), reads
     )
+    masker = build_masker(config.masker, encoder, reads, source)
+    load_tokens(masker, Path(str(config.init)))
     size = encoder.image_size
     watched = make_detection_dataset(config, found, found.splits.val, size, training=False)
     work = Downstream(
-        task=build_detector(config, encoder, meets, len(classes)),
+        task=build_detector(config, encoder, meets, len(classes), masker, teacher),
         description=description,
         splits=found.splits,
         said=count_boxes(found),
@@ -85,6 +90,7 @@ def finetune_detector(config: FinetuneConfig) -> Path:
         ),
         monitor=Monitor("val/ap50"),
         made_for=MadeFor.of(found.films, [film.index for film in found.splits.train]),
+        watched=watched,
     )
     return train_downstream(config, work)
 
@@ -107,16 +113,7 @@ def check_detection_settings(config: FinetuneConfig) -> None:
     if config.smoothing or not config.class_weights:
         key = "smoothing" if config.smoothing else "class_weights"
         raise MimError(f"{key} is read only with task=classify or study; leave it out")
-    if config.masker.kind == "learned":
-        raise MimError(
-            "masker.kind=learned is trained on labels of films (task=classify); for task=detect give "
-            "masker.kind=threshold or none"
-        )
-    if config.masker.kind == "threshold" and config.masker.score in ("reconstruction_error", "attention"):
-        raise MimError(
-            f"masker.score={config.masker.score} is for task=classify; for task=detect give masker.score=intensity, "
-            "gradient or variance"
-        )
+    detector_training(config.masker)
 
 
 def check_mirroring(config: FinetuneConfig, classes: Sequence[str]) -> None:
@@ -151,8 +148,23 @@ def annotated_films(config: FinetuneConfig) -> AnnotatedFilms:
     return AnnotatedFilms(films, splits, annotations)
 
 
-def build_detector(config: FinetuneConfig, encoder: Encoder, meets: NetworkInput, classes: int) -> MaskedDetector:
+def build_detector(
+    config: FinetuneConfig,
+    encoder: Encoder,
+    meets: NetworkInput,
+    classes: int,
+    masker: nn.Module | None,
+    rebuilding: RebuildingError | None = None,
+) -> MaskedDetector:
     """Builds the detector around an encoder.
+
+    Args:
+        config: its settings.
+        encoder: with its weights.
+        meets: how pixels are normalised.
+        classes: number of classes.
+        masker: in front of it.
+        rebuilding: what teaches the masker by rebuilding, in training.
 
     Raises:
         MimError: masker, head and encoder do not go together.
@@ -161,7 +173,7 @@ def build_detector(config: FinetuneConfig, encoder: Encoder, meets: NetworkInput
     try:
         return MaskedDetector(
             encoder,
-            build_masker(config.masker, encoder),
+            masker,
             classes,
             detect.head,
             detect.channels,
@@ -173,6 +185,8 @@ def build_detector(config: FinetuneConfig, encoder: Encoder, meets: NetworkInput
             detect.most,
             meets.mean,
             meets.std,
+            detector_training(config.masker),
+            rebuilding,
         )
     except ValueError as error:
         raise MimError(f"detect: {error}") from error
@@ -182,8 +196,17 @@ def rebuild_detector(
     run: Path, config: FinetuneConfig, description: TaskDescription, weights: Mapping[str, Tensor]
 ) -> MaskedDetector:
     """Builds the detector of a run as it was trained, for weights that have yet to be loaded."""
+    return _build_again(run, config, description, learns=True)
+
+
+def _build_again(run: Path, config: FinetuneConfig, description: TaskDescription, *, learns: bool) -> MaskedDetector:
+    encoder = build_encoder(description.encoder)
     meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
-    return build_detector(config, build_encoder(description.encoder), meets, len(description.classes))
+    source = source_of_run(config, encoder, meets, run)
+    masker = build_masker(config.masker, encoder, description.masker_encoder, source)
+    # to go on measuring, what taught the masker need not be at hand
+    teacher = rebuilding_error(config, encoder) if learns else None
+    return build_detector(config, encoder, meets, len(description.classes), masker, teacher)
 
 
 def load_detector(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedDetector:
@@ -193,7 +216,7 @@ def load_detector(run: Path, config: FinetuneConfig, description: TaskDescriptio
         MimError: the weights are missing, damaged or of another model.
     """
     weights = load_weights(run / "model.safetensors")
-    task = rebuild_detector(run, config, description, weights)
+    task = _build_again(run, config, description, learns=False)
     load_finished(run, task, weights)
     return task.eval()
 

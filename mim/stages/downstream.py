@@ -1,7 +1,7 @@
 """The training of a task on labelled samples, whatever they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from mim.data.loader import Batched
 from mim.stages.classifier import TaskDescription
 from mim.stages.common import TrainBatches, finish, logger, say_finished, steps_per_epoch, writing
 from mim.stages.made_for import MadeFor
+from mim.stages.mask_watch import both, watch_masks
+from mim.stages.masker import masker_ready
+from mim.stages.score_source import save_source
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
 from mim.training.validation import EpochEnd
 
@@ -29,6 +32,7 @@ class Downstream:
         validation: gives figures at the end of an epoch.
         monitor: which of them says what weights are the best.
         made_for: the films that are trained on, and how they were prepared; goes into films.json.
+        watched: validation samples on which a masker that learns is watched at the end of an epoch.
     """
 
     task: Any
@@ -40,6 +44,7 @@ class Downstream:
     validation: EpochEnd
     monitor: Monitor
     made_for: MadeFor | None = None
+    watched: Batched | None = None
 
 
 def train_downstream(config: FinetuneConfig, work: Downstream) -> Path:
@@ -65,10 +70,13 @@ def train_downstream(config: FinetuneConfig, work: Downstream) -> Path:
                 work.description.save(folder.path)
                 if work.made_for is not None:
                     work.made_for.save(folder.path)
+                save_source(config, folder.path)
             logger.info("%s", work.said)
 
         per_epoch = steps_per_epoch(config, len(work.samples), fabric.world_size)
         plan = Plan.from_config(config.training, per_epoch)
+        ready = masker_ready(config, plan)
+        watch = None if work.watched is None else watch_masks(config, work.watched, ready)
         outcome = train_task(
             fabric,
             work.task,
@@ -77,8 +85,8 @@ def train_downstream(config: FinetuneConfig, work: Downstream) -> Path:
             folder=folder,
             steps_per_epoch=per_epoch,
             fingerprint=dict(work.fingerprint),
-            on_epoch_end=work.validation,
-            monitor=work.monitor,
+            on_epoch_end=work.validation if watch is None else both(watch, work.validation),
+            monitor=replace(work.monitor, since=max(ready, work.monitor.since)),
             on_begin=begin,
         )
         on_rank_zero(fabric, lambda: finish(folder, work.task, outcome, f"next: python evaluate.py {folder.path}"))

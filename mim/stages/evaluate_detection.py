@@ -33,6 +33,7 @@ from mim.stages.detection import (
     to_detections,
     to_lesions,
 )
+from mim.stages.detection_mask import detector_mask
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
 from mim.stages.groups import groups_of, with_lesion_groups
 from mim.stages.near_copies import FILE as NEAR_COPIES
@@ -83,6 +84,8 @@ def evaluate_detector(config: EvaluateConfig) -> Path:
     broken = [] if has_numbers(task) else [f"The model cannot be measured: {NO_NUMBERS}."]
     warnings = [*broken, *met.warnings, *describe_leakage(description, known.splits)]
     searched = Searched(detections, lesions)
+    hidden = detector_mask(config, finetuned, known, found, description.encoder.image_size)
+    before = () if hidden is None else (hidden,)
     missed, false = worst_films(config, finetuned, searched, chosen, rows, dataset, found)
     output = Path(config.output) if config.output else run
     with writing(output):
@@ -90,12 +93,13 @@ def evaluate_detector(config: EvaluateConfig) -> Path:
         detections.save(output / "detections.csv")
         lesions.save(output / "lesions.csv")
         save_near_copies(output / NEAR_COPIES, met.copies)
-        report = write_detection_report(output, section, settings, header, missed, false, warnings)
-    for warning in (*warnings, *section.first_lines):
+        report = write_detection_report(output, section, settings, header, missed, false, warnings, before)
+    for warning in (*warnings, *(line for one in (*before, section) for line in one.first_lines)):
         logger.warning("%s", warning)
     test = known.splits.test
     counted = f"test: {len(test)} films of {len({film.patient_id for film in test})} patients"
-    write_lines(counted, *section.summary, f"detections: {output / 'detections.csv'}", f"report: {report}")
+    summaries = (line for one in (*before, section) for line in one.summary)
+    write_lines(counted, *summaries, f"detections: {output / 'detections.csv'}", f"report: {report}")
     return output
 
 

@@ -42,6 +42,7 @@ from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
 from mim.stages.study import LabelledStudies, labelled_studies, load_study_classifier, make_study_dataset
+from mim.stages.study_mask import studies_mask
 from mim.tasks import MaskedStudyClassifier
 from mim.training import make_fabric
 
@@ -57,11 +58,14 @@ class ScoredStudies:
         score: probability of the second class, (N,).
         keep_rate: (N,) share of the cells that was looked at.
         weights: for each study the weights of its films, 0 for an absent one.
+        visible: for each study (F, gh, gw) bool, what was visible of the films that are there; None where nothing
+            hides cells.
     """
 
     score: NDArray[np.float64]
     keep_rate: NDArray[np.float64]
     weights: list[NDArray[np.float64]]
+    visible: list[NDArray[np.bool_]] | None = None
 
 
 def evaluate_studies(config: EvaluateConfig) -> Path:
@@ -94,7 +98,8 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
         specificity=config.specificity,
         seed=config.seed,
     )
-    sections = study_sections(predictions, metrics.settings)
+    hidden = studies_mask(config, finetuned, found, scored.visible, description.encoder.image_size)
+    sections = [*([] if hidden is None else [hidden]), *study_sections(predictions, metrics.settings)]
     films = (*found.splits.val, *found.splits.test)
     met = look_for_copies(finetuned, found.splits)
     header = make_header(run, finetuned, description, found.films, films, found.splits, met)
@@ -135,7 +140,8 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
     for warning in (*warnings[1:], *metrics.warnings):
         logger.warning("%s", warning)
     said = [line.replace(" films of ", " studies of ", 1) for line in summarise(metrics, config.confidence)]
-    write_lines(*said, f"weights of films: {output / 'film_weights.csv'}", f"report: {report}")
+    summaries = (line for section in sections for line in section.summary)
+    write_lines(*said, *summaries, f"weights of films: {output / 'film_weights.csv'}", f"report: {report}")
     return output
 
 
@@ -156,6 +162,7 @@ def score_studies(task: MaskedStudyClassifier, dataset: StudyDataset, config: Ev
     fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
     task = fabric.to_device(task)
     scores, kept, weights = [], [], []
+    visible: list[NDArray[np.bool_]] = []
     loader = evaluation_loader(dataset, batch_size=config.batch_size, workers=0)
     for batch in tqdm(loader, desc="predict", unit="batch", leave=False, disable=None):
         out = task({name: fabric.to_device(batch[name]) for name in ("image", "present")})
@@ -163,7 +170,10 @@ def score_studies(task: MaskedStudyClassifier, dataset: StudyDataset, config: Ev
         kept.append(out["keep_rate"].double().cpu())
         for index, own in zip(batch["index"], out["weight"].double().cpu(), strict=True):
             weights.append(own[: len(dataset.studies[int(index)].films)].numpy())
-    return ScoredStudies(torch.cat(scores).numpy(), torch.cat(kept).clamp(0, 1).numpy(), weights)
+        if "visible" in out:
+            counts = batch["present"].sum(dim=1).tolist()
+            visible += [own.numpy() for own in out["visible"].cpu().split(counts)]
+    return ScoredStudies(torch.cat(scores).numpy(), torch.cat(kept).clamp(0, 1).numpy(), weights, visible or None)
 
 
 def study_names(studies: Sequence[Study]) -> list[str]:
@@ -225,8 +235,13 @@ def worst_studies(
                 label=int(predictions.label[place]),
                 score=float(predictions.score[place]),
                 image=dataset[0, row]["image"][first, 0].numpy(),
-                visible=None,
+                visible=None if scored.visible is None else scored.visible[row][_place(chosen[row], first)],
                 boxes=[],
             )
         )
     return cases
+
+
+def _place(study: Study, position: int) -> int:
+    """Place of a film among those of its study that are there."""
+    return sum(film != ABSENT for film in study.films[:position])

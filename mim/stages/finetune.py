@@ -29,7 +29,6 @@ from mim.data.annotations import Annotations, read_annotations
 from mim.data.augment import evaluation_transform, train_transform
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
-from mim.masking.collapse import describe_collapse, mask_figures
 from mim.models.features import at_resolution
 from mim.stages.classifier import TaskDescription, build_classifier, first_encoder
 from mim.stages.common import (
@@ -43,6 +42,7 @@ from mim.stages.common import (
     writing,
 )
 from mim.stages.made_for import MadeFor
+from mim.stages.mask_watch import describe_scores
 from mim.stages.masker import check_lesions, frozen_encoder, load_tokens, masker_ready, rebuilding_error
 from mim.stages.score_source import save_source
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
@@ -308,8 +308,4 @@ class Validation:
 
     def watch_masker(self, step: int, scores: Tensor) -> dict[str, float]:
         """Figures of how a masker decides, (N, gh, gw) log-odds; warns of one that has collapsed."""
-        figures = mask_figures(scores)
-        advice = describe_collapse(figures, self.masker.keep, len(scores)) if step >= self.ready else None
-        if advice is not None:
-            logger.warning("step %d: %s", step, advice)
-        return figures.as_figures("val/mask_")
+        return describe_scores(step, scores, self.masker, self.ready)

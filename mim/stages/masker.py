@@ -1,9 +1,9 @@
-"""The masker of a classifier: built from its settings, and from the pretraining run that some of them ask for."""
+"""The masker in front of an encoder: built from its settings, and from the pretraining run that some of them need."""
 
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from torch import nn
 
@@ -15,7 +15,10 @@ from mim.masking.threshold import ScoreSource
 from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights, read_exported
 from mim.stages.pretrain_model import load_pretrained_task
 from mim.tasks import FrozenTokens, MaskTraining, RebuildingError
+from mim.tasks.detection import LEAST_SEEN, check_recipe
 from mim.training import Plan
+
+LEAST_RANDOM: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,12 @@ def load_tokens(masker: nn.Module | None, init: Path) -> None:
         masker.scorer.tokens.encoder.requires_grad_(False)
 
 
-def mask_training(config: MaskerConfig) -> MaskTraining:
+def mask_training(config: MaskerConfig, least: float = LEAST_RANDOM) -> MaskTraining:
     """Takes the recipe from the settings.
+
+    Args:
+        config: its settings.
+        least: share of cells from which random masks keep where `random_keep` is left open.
 
     Raises:
         MimError: they contradict each other.
@@ -109,7 +116,7 @@ def mask_training(config: MaskerConfig) -> MaskTraining:
     try:
         return MaskTraining(
             stages=config.stages,
-            random_keep=config.random_keep,
+            random_keep=config.random_keep or (least, 1.0),
             random_share=config.random_share,
             task=config.task,
             follow=config.follow,
@@ -121,6 +128,27 @@ def mask_training(config: MaskerConfig) -> MaskTraining:
         )
     except ValueError as error:
         raise MimError(f"masker.{error}") from error
+
+
+def detector_training(config: MaskerConfig) -> MaskTraining | None:
+    """Takes the recipe of a masker in front of a detector; None where it does not learn.
+
+    Raises:
+        MimError: the settings contradict each other, or hide too much for boxes.
+    """
+    if config.kind != "learned":
+        return None
+    recipe = mask_training(config, LEAST_SEEN)
+    try:
+        check_recipe(recipe)
+    except ValueError as error:
+        raise MimError(f"masker.{error}") from error
+    if config.gate != "soft" and config.keep < LEAST_SEEN:
+        raise MimError(
+            f"masker.keep={config.keep:g}: nothing is found in hidden cells; for task=detect give at least "
+            f"{LEAST_SEEN:g}, or masker.gate=soft"
+        )
+    return recipe
 
 
 def rebuilding_error(config: FinetuneConfig, encoder: Encoder) -> RebuildingError | None:

@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from mim.config import FinetuneConfig
 from mim.data import PreparedDataset, Splits, dataset_salt, split_hash
+from mim.data.annotations import Annotations
 from mim.data.augment import evaluation_transform, train_transform
 from mim.data.loader import evaluation_loader
 from mim.data.studies import ABSENT, Study, StudySplits, films_of, group_studies, split_studies
@@ -24,10 +25,18 @@ from mim.models import Encoder, build_encoder
 from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash
 from mim.stages.downstream import Downstream, train_downstream
-from mim.stages.finetune import count_met, divide, inverse_frequencies, join_labels
+from mim.stages.finetune import count_met, divide, inverse_frequencies, join_labels, known_lesions
 from mim.stages.made_for import MadeFor
-from mim.stages.masker import build_masker
-from mim.tasks import MaskedStudyClassifier
+from mim.stages.masker import (
+    build_masker,
+    check_lesions,
+    frozen_encoder,
+    load_tokens,
+    mask_training,
+    rebuilding_error,
+)
+from mim.stages.score_source import source_of_run, start_source
+from mim.tasks import MaskedStudyClassifier, RebuildingError
 from mim.training import Monitor, load_weights
 
 
@@ -62,20 +71,26 @@ def finetune_studies(config: FinetuneConfig) -> Path:
     """
     check_study_settings(config)
     encoder, meets = first_encoder(config)
+    reads, source = frozen_encoder(config, encoder.image_size), start_source(config, encoder, meets)
+    teacher = rebuilding_error(config, encoder)
     found = labelled_studies(config)
     labels = [study.label for study in found.studies.train]
     classes = found.studies.classes
     description = TaskDescription(
-        encoder.spec, meets.mean, meets.std, classes, found.hash(), count_met(config, found.films, found.splits)
+        encoder.spec, meets.mean, meets.std, classes, found.hash(), count_met(config, found.films, found.splits), reads
     )
     weights = inverse_frequencies(labels, len(classes)) if config.class_weights else None
+    film_masker = build_masker(config.masker, encoder, reads, source)
+    load_tokens(film_masker, Path(str(config.init)))
+    lesions = known_lesions(config.data, found.films) if config.masker.kind == "learned" else None
+    taught = lesions if config.masker.supervised else None
     size = encoder.image_size
     work = Downstream(
-        task=build_study_classifier(config, encoder, meets, len(classes), weights),
+        task=build_study_classifier(config, encoder, meets, len(classes), weights, film_masker, teacher),
         description=description,
         splits=found.splits,
         said=count_studies(found.studies),
-        samples=make_study_dataset(config, found.films, found.studies.train, size, training=True),
+        samples=make_study_dataset(config, found.films, found.studies.train, size, training=True, annotations=taught),
         fingerprint={
             "films": content_hash(found.films, list(films_of(found.studies.train))),
             "split": description.split_hash,
@@ -86,6 +101,7 @@ def finetune_studies(config: FinetuneConfig) -> Path:
         ),
         monitor=Monitor("val/auroc"),
         made_for=MadeFor.of(found.films, list(films_of(found.studies.train))),
+        watched=make_study_dataset(config, found.films, found.studies.val, size, training=False, annotations=lesions),
     )
     return train_downstream(config, work)
 
@@ -96,16 +112,9 @@ def check_study_settings(config: FinetuneConfig) -> None:
     Raises:
         MimError: in one line.
     """
+    check_lesions(config)
     if config.masker.kind == "learned":
-        raise MimError(
-            "masker.kind=learned is trained on single films (task=classify); for task=study give masker.kind=threshold "
-            "or none: which films count is learnt by study.masker"
-        )
-    if config.masker.kind == "threshold" and config.masker.score in ("reconstruction_error", "attention"):
-        raise MimError(
-            f"masker.score={config.masker.score} asks a model about single films (task=classify); for task=study give "
-            "masker.score=intensity, gradient or variance"
-        )
+        mask_training(config.masker)  # which refuses what contradicts itself
     if config.study.masker == "none" and config.study.keep is not None:
         raise MimError("study.keep needs weights to go by: give study.masker=sequence, or leave study.keep out")
     fresh = config.encoder is None or not (config.encoder.pretrained or config.encoder.weights)
@@ -134,9 +143,25 @@ def labelled_studies(config: FinetuneConfig) -> LabelledStudies:
 
 
 def build_study_classifier(
-    config: FinetuneConfig, encoder: Encoder, meets: NetworkInput, classes: int, class_weights: Tensor | None
+    config: FinetuneConfig,
+    encoder: Encoder,
+    meets: NetworkInput,
+    classes: int,
+    class_weights: Tensor | None,
+    film_masker: nn.Module | None,
+    rebuilding: RebuildingError | None = None,
 ) -> MaskedStudyClassifier:
-    """Builds the classifier around an encoder."""
+    """Builds the classifier around an encoder.
+
+    Args:
+        config: its settings.
+        encoder: with its weights.
+        meets: how pixels are normalised.
+        classes: number of classes.
+        class_weights: of the cross entropy, or None.
+        film_masker: in front of each film.
+        rebuilding: what teaches the film masker by rebuilding, in training.
+    """
     study = config.study
     masker = None
     if study.masker == "sequence":
@@ -144,13 +169,15 @@ def build_study_classifier(
     return MaskedStudyClassifier(
         encoder,
         masker=masker,
-        film_masker=build_masker(config.masker, encoder),
+        film_masker=film_masker,
         num_classes=classes,
         class_weights=class_weights,
         smoothing=config.smoothing,
         freeze_encoder=study.freeze_encoder,
         mean=meets.mean,
         std=meets.std,
+        mask_training=mask_training(config.masker) if config.masker.kind == "learned" else None,
+        rebuilding=rebuilding,
     )
 
 
@@ -158,13 +185,20 @@ def rebuild_study_classifier(
     run: Path, config: FinetuneConfig, description: TaskDescription, weights: Mapping[str, Tensor]
 ) -> MaskedStudyClassifier:
     """Builds the classifier of a run as it was trained, for weights that have yet to be loaded."""
-    return build_study_classifier(
-        config,
-        build_encoder(description.encoder),
-        NetworkInput(description.encoder.image_size, description.mean, description.std),
-        len(description.classes),
-        weights.get("class_weights"),
-    )
+    return _build_again(run, config, description, weights, learns=True)
+
+
+def _build_again(
+    run: Path, config: FinetuneConfig, description: TaskDescription, weights: Mapping[str, Tensor], *, learns: bool
+) -> MaskedStudyClassifier:
+    encoder = build_encoder(description.encoder)
+    meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
+    source = source_of_run(config, encoder, meets, run)
+    film_masker = build_masker(config.masker, encoder, description.masker_encoder, source)
+    # to go on measuring, what taught the masker need not be at hand
+    teacher = rebuilding_error(config, encoder) if learns else None
+    class_weights = weights.get("class_weights")
+    return build_study_classifier(config, encoder, meets, len(description.classes), class_weights, film_masker, teacher)
 
 
 def load_study_classifier(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedStudyClassifier:
@@ -174,7 +208,7 @@ def load_study_classifier(run: Path, config: FinetuneConfig, description: TaskDe
         MimError: the weights are missing, damaged or of another model.
     """
     weights = load_weights(run / "model.safetensors")
-    task = rebuild_study_classifier(run, config, description, weights)
+    task = _build_again(run, config, description, weights, learns=False)
     load_finished(run, task, weights)
     return task.eval()
 
@@ -186,10 +220,15 @@ def make_study_dataset(
     image_size: tuple[int, int],
     *,
     training: bool,
+    annotations: Annotations | None = None,
 ) -> StudyDataset:
-    """Labelled studies; in training each film is cropped, flipped and changed in exposure at random."""
+    """Labelled studies; in training each film is cropped, flipped and changed in exposure at random.
+
+    What is annotated is in samples as `lesion`, where it is given.
+    """
     transform = train_transform(config.augment, image_size) if training else evaluation_transform(image_size)
-    return StudyDataset(films, studies, transform, config.seed, integers=training)
+    lesions = None if annotations is None else annotations.lesions
+    return StudyDataset(films, studies, transform, config.seed, integers=training, lesions=lesions)
 
 
 def count_studies(studies: StudySplits) -> str:

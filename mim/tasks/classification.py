@@ -7,18 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mim.masking.gates import budget_loss
 from mim.masking.grids import GridFit
-from mim.masking.ideal import lesion_loss
 from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask
-from mim.masking.patterns import random_visible_batch
 from mim.models.encoder import Encoder
 from mim.models.heads import ClassificationHead
 from mim.models.tuning import hold_still
 from mim.tasks.focal import focal_loss
 from mim.tasks.look import look, seen
-from mim.tasks.mask_training import MaskTraining, Rebuilding, Stage
+from mim.tasks.mask_training import MaskTraining, Rebuilding
+from mim.tasks.staged import Rest, draw_lesson, staged_plan, summed
 
 
 class MaskedClassifier(nn.Module):
@@ -75,7 +73,7 @@ class MaskedClassifier(nn.Module):
         self.rebuilding = rebuilding
         self.fit_to_grid = GridFit()
         self.progress: float | None = None
-        self._frozen: list[nn.Parameter] = []
+        self._rest = Rest()
         self._still = () if trained_blocks is None else tuple(hold_still(encoder, trained_blocks))
 
     def train(self, mode: bool = True) -> Self:
@@ -96,19 +94,8 @@ class MaskedClassifier(nn.Module):
         self.progress = fraction
         if not self.training or not isinstance(self.masker, PatchMasker):
             return
-        frozen = self.mask_training.stage(fraction) == "masker"
-        for part in (self.encoder, self.head):
-            part.train(not frozen)  # statistics of norms stand still as well
+        self._rest((self.encoder, self.head), self.mask_training.stage(fraction) == "masker")
         self._keep_still()
-        if frozen and not self._frozen:
-            parts = (*self.encoder.parameters(), *self.head.parameters())
-            self._frozen = [parameter for parameter in parts if parameter.requires_grad]
-            for parameter in self._frozen:
-                parameter.requires_grad_(False)
-        elif not frozen and self._frozen:
-            for parameter in self._frozen:
-                parameter.requires_grad_(True)
-            self._frozen = []
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Classifies a batch.
@@ -164,70 +151,22 @@ class MaskedClassifier(nn.Module):
         """Of parts by name: a factor on the learning rate, and the shares of the training between which they learn."""
         if not isinstance(self.masker, PatchMasker):
             return {}
-        recipe = self.mask_training
-        network, masker = (1.0, recipe.spans("network")), (recipe.lr_scale, recipe.spans("masker"))
-        return {"encoder": network, "head": network, "masker": masker}
+        return staged_plan(self.mask_training, ("encoder", "head"), "masker")
 
     def _learn(self, batch: dict[str, Tensor], masker: PatchMasker) -> dict[str, Tensor]:
         """One of the stages A, B and C of `MaskTraining`."""
         image = (batch["image"] - self.mean) / self.std
-        recipe = self.mask_training
-        stage: Stage = "joint" if self.progress is None else recipe.stage(self.progress)
-        if stage == "network":
-            visible = self._random_visible(image)
-            loss_class = self._class_loss(self._look(image, Mask(visible)), batch["label"])
-            return {"loss": loss_class, "loss_class": loss_class, "keep": visible.float().mean(), "visible": visible}
-        mask = masker(batch)
-        parts = self._mask_losses(batch, masker, mask)
-        figures = {"visible": mask.visible, "keep": seen(mask).float().mean()}
-        if stage == "masker" and not recipe.task:
-            return summed(parts) | figures
-        # the network hears nothing of the task but through what it sees
-        met = mask if recipe.task else Mask(mask.visible, mask.gate.detach() if masker.gate == "soft" else None)
-        logits = []
-        count = round_at_random(recipe.random_share * len(image)) if stage == "joint" else 0
-        if count:
-            logits.append(self._look(image[:count], Mask(self._random_visible(image[:count]))))
-        if count < len(image):
-            logits.append(self._look(image[count:], part_of(met, count)))
-        together = torch.cat(logits)
-        weight = (
-            recipe.task if stage == "masker" else 1.0
-        )  # with nothing else to learn from, the network needs all of it
-        if stage == "masker" and recipe.follow == "network":
+        lesson = draw_lesson(batch, masker, self.encoder, self.mask_training, self.progress, self.rebuilding)
+        if not lesson.met:
+            return summed(lesson.parts) | lesson.figures
+        together = torch.cat([self._look(image[own], mask) for own, mask in lesson.met])
+        if lesson.stage == "masker" and self.mask_training.follow == "network":
             with torch.no_grad():
                 whole = self._look(image, None).float().softmax(dim=1)
             loss_class = F.cross_entropy(together.float(), whole)
         else:
             loss_class = self._class_loss(together, batch["label"])
-        return summed({"class": (loss_class, weight), **parts}) | figures | {"logits": together}
-
-    def _mask_losses(
-        self, batch: dict[str, Tensor], masker: PatchMasker, mask: Mask
-    ) -> dict[str, tuple[Tensor, float]]:
-        """What a masker learns from beside the task: by name, each with its weight."""
-        recipe = self.mask_training
-        assert mask.scores is not None
-        parts = {
-            "budget": (
-                budget_loss(mask.scores, masker.keep),
-                recipe.budget_weight(1.0 if self.progress is None else self.progress),
-            )
-        }
-        if recipe.supervised:
-            if "lesion" not in batch:
-                raise ValueError("the masker is to learn from lesions, and the batch has none; set data.boxes")
-            parts["supervised"] = (lesion_loss(mask.scores, batch["lesion"]), recipe.supervised)
-        if recipe.reconstruction:
-            if self.rebuilding is None:
-                raise ValueError("the masker is to learn from what can be rebuilt, and there is no pretrained model")
-            parts["reconstruction"] = (self.rebuilding(batch["image"], mask), recipe.reconstruction)
-        return parts
-
-    def _random_visible(self, image: Tensor) -> Tensor:
-        low, high = self.mask_training.random_keep
-        keep = low + (high - low) * torch.rand(())
-        return random_visible_batch(len(image), self.encoder.grid(), keep, image.device)
+        return summed({"class": (loss_class, lesson.weight), **lesson.parts}) | lesson.figures | {"logits": together}
 
     def _look(self, image: Tensor, mask: Mask | None) -> Tensor:
         """Logits of what a mask shows of a normalised image.
@@ -244,20 +183,3 @@ class MaskedClassifier(nn.Module):
         return F.cross_entropy(
             logits.float(), label, weight=self.class_weights, label_smoothing=self.smoothing if self.training else 0.0
         )
-
-
-def summed(parts: Mapping[str, tuple[Tensor, float]]) -> dict[str, Tensor]:
-    """`loss`, the weighted sum of parts, and each of them by name, without its weight."""
-    loss = torch.stack([part * weight for part, weight in parts.values()]).sum()
-    return {"loss": loss, **{f"loss_{name}": part for name, (part, _) in parts.items()}}
-
-
-def part_of(mask: Mask, first: int) -> Mask:
-    """The mask of the images from one on."""
-    return Mask(mask.visible[first:], None if mask.gate is None else mask.gate[first:])
-
-
-def round_at_random(value: float) -> int:
-    """Rounds so that the mean is the value itself: half a film is one film in every second batch."""
-    whole = int(value)
-    return whole if value == whole else whole + int(torch.rand(()).item() < value - whole)

@@ -1,20 +1,24 @@
 """Boxes on each film, from what a masker lets the encoder see."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mim.masking.gates import budget_loss
 from mim.masking.grids import GridFit
 from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask
 from mim.masking.threshold import ThresholdMasker
 from mim.models.detection_head import Assignment, DetectionHead, Kind, Target
 from mim.models.encoder import Encoder
+from mim.models.features import Features
+from mim.models.pyramid import Gated
 from mim.tasks.look import look, seen
+from mim.tasks.mask_training import MaskTraining, Rebuilding
+from mim.tasks.staged import Rest, draw_lesson, staged_plan, summed
 
 LEAST_SEEN: Final = 0.5
 PADDING: Final = -1
@@ -31,8 +35,7 @@ class MaskedDetector(nn.Module):
 
     Args:
         encoder: any encoder.
-        masker: `masker(batch) -> Mask`, or None: everything is seen. One that learns, learns together with the rest,
-            its share of cells held by a budget.
+        masker: `masker(batch) -> Mask`, or None: everything is seen.
         num_classes: classes of boxes.
         head: `fcos`, `retinanet` or `fasterrcnn`.
         channels: of the pyramid and the head, a multiple of 32.
@@ -44,10 +47,12 @@ class MaskedDetector(nn.Module):
         most: boxes an image, at most.
         mean: subtracted from pixels in [0, 1].
         std: what the difference is divided by.
-        budget: weight of a learning masker's budget loss.
+        mask_training: for a masker that learns; random masks show at least half. None = `MaskTraining` with that.
+        rebuilding: gives the error of rebuilding what a mask hides; needed where `mask_training` has a weight for it.
 
     Raises:
-        ValueError: the masker hides more than half, or the head does not fit the encoder.
+        ValueError: the masker, or random masks, hide more than half; the masker is to follow the network, which says
+            no probabilities; or the head does not fit the encoder.
     """
 
     def __init__(
@@ -65,7 +70,8 @@ class MaskedDetector(nn.Module):
         most: int = 100,
         mean: float = 0.0,
         std: float = 1.0,
-        budget: float = 1.0,
+        mask_training: MaskTraining | None = None,
+        rebuilding: Rebuilding | None = None,
     ) -> None:
         super().__init__()
         share = kept_share(masker)
@@ -74,6 +80,8 @@ class MaskedDetector(nn.Module):
                 f"the masker shows {share:.0%} of the cells, and nothing is found in those that are hidden: for boxes "
                 "let it show at least half, or give a soft gate"
             )
+        self.mask_training = mask_training or MaskTraining(random_keep=(LEAST_SEEN, 1.0))
+        check_recipe(self.mask_training)
         self.encoder = encoder
         encoder.set_normalisation(mean, std)
         self.masker = masker
@@ -91,16 +99,34 @@ class MaskedDetector(nn.Module):
         )
         self.mean = mean
         self.std = std
-        self.budget = budget
+        self.rebuilding = rebuilding
         self.fit_to_grid = GridFit()
+        self.progress: float | None = None
+        self._rest = Rest()
         self._warned = False
+
+    def set_progress(self, fraction: float) -> None:
+        """Hears how much of the training lies behind, in [0, 1]; while only the masker learns, the rest is frozen.
+
+        Where this is never told, masker and network learn together, as in the last stage.
+        """
+        self.progress = fraction
+        if self.training and isinstance(self.masker, PatchMasker):
+            resting = self.mask_training.stage(fraction) == "masker"
+            self._rest((self.encoder,), resting, answering=(self.head,))
+
+    def learning_plan(self) -> Mapping[str, tuple[float, tuple[tuple[float, float], ...]]]:
+        """Of parts by name: a factor on the learning rate, and the shares of the training between which they learn."""
+        if not isinstance(self.masker, PatchMasker):
+            return {}
+        return staged_plan(self.mask_training, ("encoder", "head"), "masker")
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Trains on a batch, or finds boxes in it.
 
         Args:
             batch: `image` (B, C, H, W) with pixels in [0, 1]; in training also `boxes` (B, M, 4) xyxy in pixels of the
-                image and `box_label` (B, M), -1 = padding.
+                image and `box_label` (B, M), -1 = padding; `lesion` (B, 1, H, W) bool where a masker learns from it.
 
         Returns:
             In training `loss` and its parts `loss_<name>`; else `boxes` (B, K, 4) in pixels of the image, `box_label`
@@ -110,10 +136,12 @@ class MaskedDetector(nn.Module):
         Raises:
             ValueError: in training a batch without boxes, or one with a label that is no class.
         """
+        if self.training and isinstance(self.masker, PatchMasker):
+            return self._learn(batch, self.masker)
         image = (batch["image"] - self.mean) / self.std
         mask = None if self.masker is None else self._fit(self.masker(batch))
-        features, _ = look(self.encoder, image, mask)
-        losses, found = self.head(features.maps, image, self._targets(batch) if self.training else None)
+        maps, gated = stacked([look(self.encoder, image, mask)])
+        losses, found = self.head(maps, image, self._targets(batch) if self.training else None, gated)
         if mask is None:
             mask = Mask(torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device))
         out = {"visible": mask.visible, "keep": seen(mask).float().mean()}
@@ -123,10 +151,26 @@ class MaskedDetector(nn.Module):
             self._warn(mask)
             return out | padded(found)
         total = torch.stack(list(losses.values())).sum()
-        if isinstance(self.masker, PatchMasker) and mask.scores is not None:
-            losses = {**losses, "budget": budget_loss(mask.scores, self.masker.keep)}
-            total = total + self.budget * losses["budget"]
         return out | {"loss": total, **{f"loss_{name}": value for name, value in losses.items()}}
+
+    def _learn(self, batch: dict[str, Tensor], masker: PatchMasker) -> dict[str, Tensor]:
+        """One of the stages A, B and C of `MaskTraining`."""
+        image = (batch["image"] - self.mean) / self.std
+        lesson = draw_lesson(batch, masker, self.encoder, self.mask_training, self.progress, self.rebuilding)
+        if not lesson.met:
+            return summed(lesson.parts) | lesson.figures
+        targets = self._targets(batch)
+        if targets is not None and lesson.random:
+            by_chance = lesson.met[0][1].visible
+            size = (image.shape[-2], image.shape[-1])
+            targets = [
+                *(in_sight(own, visible, size) for own, visible in zip(targets, by_chance, strict=False)),
+                *targets[lesson.random :],
+            ]
+        maps, gated = stacked([look(self.encoder, image[own], mask) for own, mask in lesson.met])
+        losses, _ = self.head(maps, image, targets, gated)
+        parts = {name: (value, lesson.weight) for name, value in losses.items()}
+        return summed({**parts, **lesson.parts}) | lesson.figures
 
     def _fit(self, mask: Mask) -> Mask:
         """Brings a decision about cells to the encoder's grid; one about pixels is a filter, and stays as it is."""
@@ -154,10 +198,72 @@ class MaskedDetector(nn.Module):
             )
 
 
+def stacked(parts: Sequence[tuple[Features, Tensor | None]]) -> tuple[list[Tensor], Gated | None]:
+    """Maps of parts of a batch as those of one, and what of tokens stands behind gates, if there are any.
+
+    Args:
+        parts: features, and what the encoder was told of the mask, as `look` gives them.
+    """
+    if len(parts) == 1 and parts[0][0].content is None:
+        return list(parts[0][0].maps), None
+    maps = [torch.cat(level) for level in zip(*(features.maps for features, _ in parts), strict=True)]
+    if all(features.content is None for features, _ in parts):
+        return maps, None
+    content, gate = [], []
+    for features, shown in parts:
+        coarsest = features.maps[-1]
+        content.append(coarsest if features.content is None else features.content)
+        gate.append(coarsest.new_ones(len(coarsest), *coarsest.shape[2:]) if shown is None else shown.float())
+    return maps, Gated(torch.cat(content), torch.cat(gate))
+
+
+def in_sight(target: Target, visible: Tensor, size: tuple[int, int]) -> Target:
+    """Boxes of one image of which a mask shows at least half.
+
+    What chance hides is nobody's decision: a network that had to mark it all the same would learn to guess.
+
+    Args:
+        target: `boxes` (N, 4) xyxy in pixels and `labels` (N,).
+        visible: (gh, gw) bool.
+        size: height and width of the image in pixels.
+    """
+    boxes = target["boxes"]
+    rows, columns = visible.shape
+    down = _overlap(boxes[:, 1::2], rows, size[0] / rows)  # (N, gh)
+    across = _overlap(boxes[:, ::2], columns, size[1] / columns)  # (N, gw)
+    shown = ((down @ visible.to(boxes.dtype)) * across).sum(dim=1)
+    kept = shown >= LEAST_SEEN * (down.sum(dim=1) * across.sum(dim=1))
+    return {"boxes": boxes[kept], "labels": target["labels"][kept]}
+
+
+def _overlap(spans: Tensor, cells: int, side: float) -> Tensor:
+    """Length of (N, 2) spans, from and to in pixels, that lies in each of some cells of a side: (N, cells)."""
+    begin = torch.arange(cells, device=spans.device, dtype=spans.dtype) * side
+    return (torch.minimum(spans[:, 1:], begin + side) - torch.maximum(spans[:, :1], begin)).clamp(min=0)
+
+
+def check_recipe(recipe: MaskTraining) -> None:
+    """Refuses what a masker in front of a detector cannot be taught by.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if recipe.random_keep[0] < LEAST_SEEN:
+        raise ValueError(
+            f"random_keep {list(recipe.random_keep)}: nothing is found in hidden cells; for boxes let random masks "
+            f"keep at least {LEAST_SEEN:g}"
+        )
+    if recipe.follow == "network":
+        raise ValueError(
+            "follow=network: what a detector says are boxes, not probabilities that a masker could come to; for boxes "
+            "give follow=label"
+        )
+
+
 def kept_share(masker: nn.Module | None) -> float | None:
     """The share of cells that a masker's settings say is visible; None where they do not, or where none is hidden."""
     if isinstance(masker, PatchMasker):
-        return None if masker.gate == "soft" or masker.decide == "odds" else masker.keep
+        return None if masker.gate == "soft" else masker.keep
     if isinstance(masker, ThresholdMasker) and isinstance(masker.threshold, str) and ":" in masker.threshold:
         share = float(masker.threshold.partition(":")[2])
         return 1 - share if masker.keep == "above" else share

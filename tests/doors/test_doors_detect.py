@@ -20,6 +20,7 @@ SMALL = (
     "detect.score_threshold=0.0",
     "detect.most=5",
 )
+LEARNED = ("masker.kind=learned", "masker.width=4", "masker.supervised=1.0")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,13 @@ def test_a_detector_is_trained_watched_and_measured(run: Path, tmp_path: Path, p
         (("data.boxes=null",), "data.boxes is not set: task=detect learns from boxes"),
         (("data.labels=null",), "data.labels is not set"),
         (("data.target=caries",), "data.target is a label of whole films"),
-        (("masker.kind=learned",), "masker.kind=learned is trained on labels of films"),
+        ((*LEARNED, "masker.keep=0.3"), "masker.keep=0.3: nothing is found in hidden cells"),
+        ((*LEARNED, "masker.random_keep=[0.2,1.0]"), "masker.random_keep [0.2, 1.0]: nothing is found in hidden cells"),
+        ((*LEARNED, "masker.follow=network"), "masker.follow=network: what a detector says are boxes"),
+        ((*LEARNED, "masker.stages=[0.5,0.5,0.5]"), "masker.stages [0.5, 0.5, 0.5]"),
+        ((*LEARNED, "masker.reconstruction=1.0"), "masker.reconstruction: rebuilds with a pretrained model"),
+        ((*LEARNED, "masker.scorer=tokens"), "masker.scorer=tokens: reads a pretrained encoder"),
+        (("masker.kind=threshold", "masker.score=reconstruction_error"), "needs a model that rebuilds cells"),
         (("masker.kind=threshold", "masker.threshold=quantile:0.7"), "detect: the masker shows 30% of the cells"),
         (("detect.head=fasterrcnn", "detect.assignment=atss"), "detect: assignment=atss goes with fcos and retinanet"),
         (("detect.channels=40",), "detect.channels"),
@@ -104,3 +111,38 @@ def test_boxes_that_changed_since_the_training_stop_the_evaluation(
     content["annotations"] = content["annotations"][:-1]
     file.write_text(json.dumps(content))
     assert "boxes or splits of" in call("evaluate", folder, f"output={tmp_path / 'report'}").error()
+
+
+def test_a_learned_mask_is_watched_and_what_it_hides_stands_first(boxed: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    stages = ("masker.stages=[0.3,0.4,0.3]", "encoder.patch_size=16")
+    succeed("finetune", FILE, *SMALL, *boxed, *LEARNED, *stages, f"output={folder}")
+    records = read_metrics(folder)
+    watched = {"val/ap50", "val/keep", "val/lesion_shown", "val/mask_rate", "val/mask_film_deviation"}
+    assert any(watched <= set(record) for record in records)
+    assert "train/loss_supervised" not in records[0]
+    assert {"train/loss_supervised", "train/loss_budget"} <= set(records[1])
+    said = succeed("evaluate", folder, "bootstrap=100", "accelerator=cpu")
+    assert said.out.index("lesion recall") < said.out.index("test AP50")
+    content = json.loads((folder / "metrics.json").read_text())
+    assert list(content["blocks"]) == ["mask", "detection"]
+    mask = content["blocks"]["mask"]
+    assert mask["share"] == pytest.approx(0.5, abs=0.05)
+    assert mask["lesion_recall"][-1]["grade"] == "all"
+    assert set(mask["lesion_recall"][-1]["figures"]) == {"masker", "random"}
+    assert mask["lesion_recall"][-1]["lesions"] == content["blocks"]["detection"]["lesions"]
+    page = (folder / "report.html").read_text()
+    assert page.index("What does the mask hide?") < page.index("Detection of lesions")
+
+
+@pytest.mark.parametrize("score", ["reconstruction_error", "attention"])
+def test_a_detector_behind_what_a_pretrained_model_scores(
+    score: str, boxed: tuple[str, ...], pretrained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    masker = ("masker.kind=threshold", f"masker.score={score}", "masker.threshold=quantile:0.4")
+    small = ("detect.channels=32", "detect.convolutions=1", "detect.score_threshold=0.0", "detect.most=5")
+    succeed("finetune", *BRIEF, "task=detect", *masker, *small, *boxed, f"init={pretrained}", f"output={folder}")
+    succeed("evaluate", folder, "bootstrap=100", "accelerator=cpu")
+    share = json.loads((folder / "metrics.json").read_text())["blocks"]["mask"]["share"]
+    assert share == pytest.approx(0.6, abs=0.1)

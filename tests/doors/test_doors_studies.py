@@ -1,4 +1,5 @@
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,11 +97,18 @@ def test_films_that_are_gone_are_absent_and_weigh_nothing(studies: tuple[str, ..
     assert sum(float(row["share"]) for row in beside) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("score", ["intensity", "reconstruction_error"])
 def test_a_threshold_in_front_of_each_film_and_a_frozen_pretrained_encoder(
-    studies: tuple[str, ...], pretrained: Path, tmp_path: Path
+    score: str, studies: tuple[str, ...], pretrained: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    masking = ("masker.kind=threshold", "masker.threshold=quantile:0.5", "study.cell=gru", "study.keep=1")
+    masking = (
+        "masker.kind=threshold",
+        "masker.threshold=quantile:0.5",
+        f"masker.score={score}",
+        "study.cell=gru",
+        "study.keep=1",
+    )
     frozen = ("study.freeze_encoder=true", f"init={pretrained}")
     succeed("finetune", *BRIEF, "task=study", *masking, *frozen, *studies, f"output={run}")
     assert (run / "encoder.safetensors").read_bytes() == (pretrained / "encoder.safetensors").read_bytes()
@@ -110,6 +118,25 @@ def test_a_threshold_in_front_of_each_film_and_a_frozen_pretrained_encoder(
     assert sum(float(row["weight"]) > 0 for row in weights) == len(studies)
     kept = [float(row["keep_rate"]) for row in rows(run / "predictions.csv")]
     assert max(kept) < 0.7
+
+
+def test_a_learned_masker_in_front_of_each_film(studies: tuple[str, ...], pretrained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    masker = ("masker.kind=learned", "masker.supervised=1.0", "masker.reconstruction=0.5", "masker.scorer=tokens")
+    recipe = ("masker.stages=[0.3,0.4,0.3]", "masker.follow=network", "masker.width=4", "study.hidden=8")
+    boxes = ("data.boxes=lesions.coco.json", f"init={pretrained}")
+    succeed("finetune", *BRIEF, "task=study", *masker, *recipe, *boxes, *studies, f"output={run}")
+    records = read_metrics(run)
+    assert any({"val/auroc", "val/lesion_shown", "val/mask_rate"} <= set(record) for record in records)
+    assert {"train/loss_class", "train/loss_reconstruction"} <= set(records[1])
+    said = succeed("evaluate", run, "bootstrap=100", "accelerator=cpu")
+    assert "lesion recall (at least half of a lesion visible" in said.out
+    mask = json.loads((run / "metrics.json").read_text())["blocks"]["mask"]
+    films = [row for row in rows(run / "film_weights.csv") if row["split"] == "test"]
+    assert mask["films"] == len(films)
+    assert mask["share"] == pytest.approx(0.5)
+    assert {float(row["keep_rate"]) for row in rows(run / "predictions.csv")} == {0.5}
+    assert "What does the mask hide?" in (run / "report.html").read_text()
 
 
 def test_a_run_that_is_done_is_not_done_again_and_a_broken_step_can_be_replayed(
@@ -137,7 +164,8 @@ def test_changed_studies_are_noticed(studies: tuple[str, ...], tmp_path: Path) -
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (("masker.kind=learned",), "masker.kind=learned"),
+        (("masker.kind=learned", "masker.supervised=1.0"), "masker.supervised: learns from lesions"),
+        (("masker.kind=learned", "masker.stages=[1.0,0.5,0.0]"), "masker.stages [1.0, 0.5, 0.0]"),
         (("study.masker=none", "study.keep=2"), "study.keep"),
         (("study.freeze_encoder=true",), "study.freeze_encoder"),
         (("task=classify", "study.hidden=9"), "study.hidden is read only with task=study"),

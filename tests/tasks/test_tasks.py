@@ -5,7 +5,7 @@ from mim.masking import PatchMasker, ThresholdMasker
 from mim.models import create_decoder, create_encoder
 from mim.models.targets import normalize_cells, patchify
 from mim.tasks import MaskedClassifier, MaskedImageModel, MaskTraining
-from mim.tasks.classification import round_at_random
+from mim.tasks.staged import round_at_random
 
 
 def small(name="vit_tiny_patch16_224", size=(32, 48), **args):
