@@ -25,6 +25,7 @@ from mim.stages.common import NetworkInput, content_hash, open_films
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, known_lesions
 from mim.stages.masker import build_masker
+from mim.stages.tuning import tune_encoder
 from mim.tasks import MaskedDetector
 from mim.training import Monitor, load_weights
 
@@ -157,7 +158,7 @@ def build_detector(config: FinetuneConfig, encoder: Encoder, meets: NetworkInput
     """
     detect = config.detect
     try:
-        return MaskedDetector(
+        task = MaskedDetector(
             encoder,
             build_masker(config.masker, encoder),
             classes,
@@ -174,6 +175,8 @@ def build_detector(config: FinetuneConfig, encoder: Encoder, meets: NetworkInput
         )
     except ValueError as error:
         raise MimError(f"detect: {error}") from error
+    tune_encoder(config, task)
+    return task
 
 
 def rebuild_detector(

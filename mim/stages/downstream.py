@@ -11,6 +11,7 @@ from mim.data.loader import Batched
 from mim.stages.classifier import TaskDescription
 from mim.stages.common import TrainBatches, finish, logger, say_finished, steps_per_epoch, writing
 from mim.stages.made_for import MadeFor
+from mim.stages.tuning import count_learning
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
 from mim.training.validation import EpochEnd
 
@@ -66,6 +67,7 @@ def train_downstream(config: FinetuneConfig, work: Downstream) -> Path:
                 if work.made_for is not None:
                     work.made_for.save(folder.path)
             logger.info("%s", work.said)
+            logger.info("%s", count_learning(config, work.task))
 
         per_epoch = steps_per_epoch(config, len(work.samples), fabric.world_size)
         plan = Plan.from_config(config.training, per_epoch)

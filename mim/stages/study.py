@@ -27,6 +27,7 @@ from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, inverse_frequencies, join_labels
 from mim.stages.made_for import MadeFor
 from mim.stages.masker import build_masker
+from mim.stages.tuning import tune_encoder
 from mim.tasks import MaskedStudyClassifier
 from mim.training import Monitor, load_weights
 
@@ -108,6 +109,10 @@ def check_study_settings(config: FinetuneConfig) -> None:
         )
     if config.study.masker == "none" and config.study.keep is not None:
         raise MimError("study.keep needs weights to go by: give study.masker=sequence, or leave study.keep out")
+    if config.study.freeze_encoder and config.tuning != "full":
+        raise MimError(
+            f"study.freeze_encoder=true and tuning={config.tuning} both say what of the encoder learns; give one"
+        )
     fresh = config.encoder is None or not (config.encoder.pretrained or config.encoder.weights)
     if config.study.freeze_encoder and fresh and (config.init is None or not config.init_weights):
         raise MimError("study.freeze_encoder=true would freeze fresh weights: give init=<run>, or encoder.weights")
@@ -141,7 +146,7 @@ def build_study_classifier(
     masker = None
     if study.masker == "sequence":
         masker = SequenceMasker(encoder.width, study.hidden, study.cell, study.bidirectional, study.layers, study.keep)
-    return MaskedStudyClassifier(
+    task = MaskedStudyClassifier(
         encoder,
         masker=masker,
         film_masker=build_masker(config.masker, encoder),
@@ -152,6 +157,8 @@ def build_study_classifier(
         mean=meets.mean,
         std=meets.std,
     )
+    tune_encoder(config, task)
+    return task
 
 
 def rebuild_study_classifier(
