@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -51,6 +52,26 @@ class LowRankUpdate(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """(outputs, inputs) -> (outputs, inputs)."""
         return torch.addmm(weight, self.up, self.down, alpha=self.scale)
+
+    def beside(self, output: Tensor, x: Tensor) -> Tensor:
+        """Adds what the update makes of an input to what the weight made of it.
+
+        The product is never formed, and so the backward pass needs no gradient of the size of the weight.
+
+        Args:
+            output: (..., outputs), of the weight.
+            x: (..., inputs).
+        """
+        return torch.add(output, F.linear(F.linear(x, self.down), self.up), alpha=self.scale)
+
+
+class _ThinLinear(nn.Linear):
+    """A linear layer with a low-rank update, where it is called and not only its weight read."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight: Any = self.parametrizations.weight  # type: ignore[union-attr]  # made by torch's parametrize
+        output: Tensor = weight[0].beside(F.linear(x, weight.original, self.bias), x)
+        return output
 
 
 def adapted_layers(backbone: Any, settings: LowRank) -> dict[str, nn.Linear]:
@@ -105,6 +126,8 @@ def adapt(backbone: Any, settings: LowRank) -> None:
                 module.requires_grad_(True)
     for layer in layers.values():
         update = LowRankUpdate(layer.weight, settings.rank, settings.alpha)
+        if type(layer) is nn.Linear:
+            layer.__class__ = _ThinLinear  # as parametrize does, whose own class is then derived from this one
         parametrize.register_parametrization(layer, "weight", update)
 
 
