@@ -9,6 +9,7 @@ from mim.config.faithfulness import FaithfulnessConfig
 from mim.config.fields import Block, Setting, list_blocks, list_settings
 from mim.config.help import help_text
 from mim.config.loading import dump_config, load_config
+from mim.config.lora import LoraConfig
 from mim.config.masker import MaskerConfig
 from mim.config.pretraining import DecoderConfig, MaskingConfig, ProbeConfig, TargetConfig
 from mim.config.schema import (
@@ -38,6 +39,7 @@ __all__ = [
     "FinetuneConfig",
     "InputConfig",
     "LabelledDataConfig",
+    "LoraConfig",
     "MaskerConfig",
     "MaskingConfig",
     "MissingnessConfig",

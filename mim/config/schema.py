@@ -7,6 +7,7 @@ from pydantic import Field
 from mim.config.base import SCHEMA_VERSION, Config, Fraction, Size
 from mim.config.data import AugmentConfig, DataConfig, LabelledDataConfig, UnlabelledDataConfig
 from mim.config.detection import DetectConfig
+from mim.config.lora import LoraConfig
 from mim.config.masker import MaskerConfig
 from mim.config.pretraining import DecoderConfig, MaskingConfig, ProbeConfig, TargetConfig, WatchConfig
 from mim.config.study import StudyConfig
@@ -145,15 +146,16 @@ class FinetuneConfig(RunConfig):
     masker: MaskerConfig = MaskerConfig()
     study: StudyConfig = StudyConfig()
     detect: DetectConfig = DetectConfig()
+    lora: LoraConfig = LoraConfig()
     class_weights: bool = Field(True, description="weigh the classes by their inverse frequency in the training films")
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
     loss: Literal["cross_entropy", "focal"] = Field(
         "cross_entropy", description="task=classify: focal = learn less from films that are classified well (Lin 2017)"
     )
-    tuning: Literal["full", "probe", "last_blocks"] = Field(
+    tuning: Literal["full", "probe", "last_blocks", "lora"] = Field(
         "full",
-        description="task=classify: what of the encoder learns: all of it; nothing, only head and masker do; its last "
-        "blocks",
+        description="what of the encoder learns: full = all of it; probe = nothing, only head and masker do; "
+        "last_blocks = its last blocks; lora = low-rank updates beside its weights, which stay",
     )
     tuned_blocks: int = Field(2, ge=1, description="tuning=last_blocks: how many")
     focal_gamma: float = Field(2.0, ge=0, description="loss=focal: how much less; 0 = cross entropy")

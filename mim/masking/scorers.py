@@ -93,7 +93,8 @@ class TokenScorer(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) with pixels in [0, 1] -> (B, gh, gw)."""
-        features = self.head(self.tokens(image).detach().float())
+        # torch 2.11 dies in the backward pass of a group norm whose input is channels-last and has no gradient
+        features = self.head(self.tokens(image).detach().float().contiguous())
         scores = self.score(features)
         if tuple(scores.shape[-2:]) != self.grid:
             scores = F.interpolate(scores, self.grid, mode="bilinear", align_corners=False)

@@ -1,8 +1,9 @@
 """The contract that every encoder keeps."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,23 @@ class Encoder(nn.Module, ABC):
         self.width = width
         self.map_channels = map_channels
         self.black = 0.0
+        self._still: tuple[nn.Module, ...] = ()
+
+    def hold_still(self, modules: Iterable[nn.Module]) -> None:
+        """Puts modules into evaluation mode for good, so that neither dropout nor statistics of norms move them.
+
+        Args:
+            modules: of this encoder, or the encoder itself.
+        """
+        self._still = tuple(modules)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As any module; what is held still stays in evaluation mode."""
+        super().train(mode)
+        for module in self._still:
+            nn.Module.train(module, False)
+        return self
 
     def set_normalisation(self, mean: float, std: float) -> None:
         """Tells how the images are normalised that it will meet; only a black fill depends on it.

@@ -15,6 +15,7 @@ from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights
 from mim.stages.common import NetworkInput, configured_encoder, logger, resolve_input
 from mim.stages.masker import FrozenEncoder, build_masker, mask_training, rebuilding_error
 from mim.stages.score_source import source_of_run, start_source
+from mim.stages.tuning import check_tuning, tune_encoder
 from mim.tasks import MaskedClassifier, RebuildingError
 from mim.training import load_weights
 
@@ -81,9 +82,16 @@ def first_encoder(config: FinetuneConfig) -> tuple[Encoder, NetworkInput]:
     """Builds the encoder to start from: that of `init` with its weights, or a fresh one.
 
     Raises:
-        MimError: `init` is no finished run, or holds another architecture than the one asked for.
+        MimError: `init` is no finished run, or holds another architecture than the one asked for, or the encoder cannot
+            be tuned as asked.
     """
     torch.manual_seed(config.seed)
+    encoder, meets = _untuned_encoder(config)
+    check_tuning(config, encoder)
+    return encoder, meets
+
+
+def _untuned_encoder(config: FinetuneConfig) -> tuple[Encoder, NetworkInput]:
     if config.init is None:
         meets = resolve_input(config.input)
         return configured_encoder(config.encoder or EncoderConfig(), meets.image_size), meets
@@ -134,22 +142,20 @@ def build_classifier(
     """
     source = start_source(config, encoder, meets) if run is None else source_of_run(config, encoder, meets, run)
     masker = build_masker(config.masker, encoder, masker_encoder, source)
-    try:
-        return MaskedClassifier(
-            encoder,
-            num_classes=classes,
-            masker=masker,
-            class_weights=class_weights,
-            smoothing=config.smoothing,
-            mask_training=mask_training(config.masker) if config.masker.kind == "learned" else None,
-            mean=meets.mean,
-            std=meets.std,
-            rebuilding=rebuilding,
-            focal_gamma=config.focal_gamma if config.loss == "focal" else None,
-            trained_blocks={"full": None, "probe": 0, "last_blocks": config.tuned_blocks}[config.tuning],
-        )
-    except ValueError as error:
-        raise MimError(f"tuned_blocks: {error}") from error
+    task = MaskedClassifier(
+        encoder,
+        num_classes=classes,
+        masker=masker,
+        class_weights=class_weights,
+        smoothing=config.smoothing,
+        mask_training=mask_training(config.masker) if config.masker.kind == "learned" else None,
+        mean=meets.mean,
+        std=meets.std,
+        rebuilding=rebuilding,
+        focal_gamma=config.focal_gamma if config.loss == "focal" else None,
+    )
+    tune_encoder(config, task)
+    return task
 
 
 def rebuild_classifier(

@@ -20,6 +20,7 @@ from mim.data.loader import Batched, to_float, train_loader
 from mim.errors import MimError
 from mim.files import reason
 from mim.models import Encoder, create_encoder, export_encoder, load_foreign_weights
+from mim.models.lora import plain_state
 from mim.tasks import MaskedClassifier, MaskedDetector, MaskedImageModel, MaskedStudyClassifier
 from mim.training import Outcome, RunFolder
 
@@ -191,7 +192,7 @@ def finish(
 ) -> None:
     """Exports the encoder of a trained task, marks its run as finished and writes lines to standard output."""
     with writing(folder.path / "encoder.safetensors"):
-        export_encoder(folder.path, task.encoder, task.encoder.backbone.state_dict(), task.mean, task.std)
+        export_encoder(folder.path, task.encoder, plain_state(task.encoder.backbone), task.mean, task.std)
     folder.mark_finished(asdict(outcome))
     write_lines(*lines)
 

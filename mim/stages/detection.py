@@ -27,6 +27,7 @@ from mim.stages.finetune import count_met, divide, known_lesions
 from mim.stages.made_for import MadeFor
 from mim.stages.masker import build_masker, detector_training, frozen_encoder, load_tokens, rebuilding_error
 from mim.stages.score_source import source_of_run, start_source
+from mim.stages.tuning import tune_encoder
 from mim.tasks import MaskedDetector, RebuildingError
 from mim.training import Monitor, load_weights
 
@@ -171,7 +172,7 @@ def build_detector(
     """
     detect = config.detect
     try:
-        return MaskedDetector(
+        task = MaskedDetector(
             encoder,
             masker,
             classes,
@@ -190,6 +191,8 @@ def build_detector(
         )
     except ValueError as error:
         raise MimError(f"detect: {error}") from error
+    tune_encoder(config, task)
+    return task
 
 
 def rebuild_detector(

@@ -14,6 +14,7 @@ from mim.stages.made_for import MadeFor
 from mim.stages.mask_watch import both, watch_masks
 from mim.stages.masker import masker_ready
 from mim.stages.score_source import save_source
+from mim.stages.tuning import count_learning
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
 from mim.training.validation import EpochEnd
 
@@ -72,6 +73,7 @@ def train_downstream(config: FinetuneConfig, work: Downstream) -> Path:
                     work.made_for.save(folder.path)
                 save_source(config, folder.path)
             logger.info("%s", work.said)
+            logger.info("%s", count_learning(config, work.task))
 
         per_epoch = steps_per_epoch(config, len(work.samples), fabric.world_size)
         plan = Plan.from_config(config.training, per_epoch)

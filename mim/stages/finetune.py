@@ -45,6 +45,7 @@ from mim.stages.made_for import MadeFor
 from mim.stages.mask_watch import describe_scores
 from mim.stages.masker import check_lesions, frozen_encoder, load_tokens, masker_ready, rebuilding_error
 from mim.stages.score_source import save_source
+from mim.stages.tuning import count_learning
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
 
 
@@ -60,7 +61,6 @@ def finetune(config: FinetuneConfig) -> Path:
     """
     check_lesions(config)
     check_imbalance(config)
-    check_tuning(config)
     encoder, meets = first_encoder(config)
     reads = frozen_encoder(config, encoder.image_size)
     films, splits = labelled_films(config)
@@ -86,6 +86,7 @@ def finetune(config: FinetuneConfig) -> Path:
                 MadeFor.of(films, [film.index for film in splits.train]).save(folder.path)
                 save_source(config, folder.path)
             logger.info("%s", count_films(splits))
+            logger.info("%s", count_learning(config, task))
 
         per_epoch = steps_per_epoch(config, len(splits.train), fabric.world_size)
         plan = Plan.from_config(config.training, per_epoch)
@@ -198,19 +199,6 @@ def check_imbalance(config: FinetuneConfig) -> None:
         )
     if config.loss == "focal" and config.smoothing:
         raise MimError("smoothing is of loss=cross_entropy, and loss is focal; give smoothing=0")
-
-
-def check_tuning(config: FinetuneConfig) -> None:
-    """Refuses to hold fresh weights still.
-
-    Raises:
-        MimError: naming the setting.
-    """
-    fresh = config.encoder is None or not (config.encoder.pretrained or config.encoder.weights)
-    if config.tuning != "full" and fresh and (config.init is None or not config.init_weights):
-        raise MimError(
-            f"tuning={config.tuning} would leave fresh weights as they are: give init=<run>, or encoder.weights"
-        )
 
 
 def inverse_frequencies(labels: Sequence[int], classes: int) -> Tensor:

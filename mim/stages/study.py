@@ -36,6 +36,7 @@ from mim.stages.masker import (
     rebuilding_error,
 )
 from mim.stages.score_source import source_of_run, start_source
+from mim.stages.tuning import tune_encoder
 from mim.tasks import MaskedStudyClassifier, RebuildingError
 from mim.training import Monitor, load_weights
 
@@ -117,6 +118,10 @@ def check_study_settings(config: FinetuneConfig) -> None:
         mask_training(config.masker)  # which refuses what contradicts itself
     if config.study.masker == "none" and config.study.keep is not None:
         raise MimError("study.keep needs weights to go by: give study.masker=sequence, or leave study.keep out")
+    if config.study.freeze_encoder and config.tuning != "full":
+        raise MimError(
+            f"study.freeze_encoder=true and tuning={config.tuning} both say what of the encoder learns; give one"
+        )
     fresh = config.encoder is None or not (config.encoder.pretrained or config.encoder.weights)
     if config.study.freeze_encoder and fresh and (config.init is None or not config.init_weights):
         raise MimError("study.freeze_encoder=true would freeze fresh weights: give init=<run>, or encoder.weights")
@@ -166,7 +171,7 @@ def build_study_classifier(
     masker = None
     if study.masker == "sequence":
         masker = SequenceMasker(encoder.width, study.hidden, study.cell, study.bidirectional, study.layers, study.keep)
-    return MaskedStudyClassifier(
+    task = MaskedStudyClassifier(
         encoder,
         masker=masker,
         film_masker=film_masker,
@@ -179,6 +184,8 @@ def build_study_classifier(
         mask_training=mask_training(config.masker) if config.masker.kind == "learned" else None,
         rebuilding=rebuilding,
     )
+    tune_encoder(config, task)
+    return task
 
 
 def rebuild_study_classifier(

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from mim.config import EvaluateConfig, FinetuneConfig, LabelledDataConfig
+from mim.config import EvaluateConfig, FinetuneConfig, LabelledDataConfig, LoraConfig
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, rebuild_classifier
 from mim.stages.compare_runs import compare_runs
@@ -52,7 +52,7 @@ TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
     }
 )
 
-_OF_CLASSIFICATION = ("loss", "focal_gamma", "sampling", "tuning", "tuned_blocks")
+_OF_CLASSIFICATION = ("loss", "focal_gamma", "sampling")
 
 
 def finetune(config: FinetuneConfig) -> Path:
@@ -113,6 +113,9 @@ def check_settings(config: FinetuneConfig) -> None:
         raise MimError(f"focal_gamma is read only with loss=focal, and loss is {config.loss}")
     if config.tuning != "last_blocks" and config.tuned_blocks != FinetuneConfig.model_fields["tuned_blocks"].default:
         raise MimError(f"tuned_blocks is read only with tuning=last_blocks, and tuning is {config.tuning}")
+    for key, field in LoraConfig.model_fields.items() if config.tuning != "lora" else ():
+        if getattr(config.lora, key) != field.default:
+            raise MimError(f"lora.{key} is read only with tuning=lora, and tuning is {config.tuning}")
     for name, kind in TASK_KINDS.items():
         if name == config.task:
             continue

@@ -1,7 +1,6 @@
 """A class for each film, from what a masker lets the encoder see."""
 
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,6 @@ from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask
 from mim.models.encoder import Encoder
 from mim.models.heads import ClassificationHead
-from mim.models.tuning import hold_still
 from mim.tasks.focal import focal_loss
 from mim.tasks.look import look, seen
 from mim.tasks.mask_training import MaskTraining, Rebuilding
@@ -37,10 +35,6 @@ class MaskedClassifier(nn.Module):
         rebuilding: gives the error of rebuilding what a mask hides; needed where `mask_training` has a weight for it.
         focal_gamma: learns by the focal loss with this gamma in the place of the cross entropy, without smoothing;
             None = cross entropy.
-        trained_blocks: last blocks of the backbone that learn; 0 = the encoder stays as it is; None = all of it learns.
-
-    Raises:
-        ValueError: the backbone has fewer blocks than `trained_blocks`.
     """
 
     class_weights: Tensor | None
@@ -57,7 +51,6 @@ class MaskedClassifier(nn.Module):
         std: float = 1.0,
         rebuilding: Rebuilding | None = None,
         focal_gamma: float | None = None,
-        trained_blocks: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -74,17 +67,6 @@ class MaskedClassifier(nn.Module):
         self.fit_to_grid = GridFit()
         self.progress: float | None = None
         self._rest = Rest()
-        self._still = () if trained_blocks is None else tuple(hold_still(encoder, trained_blocks))
-
-    def train(self, mode: bool = True) -> Self:
-        """Leaves in evaluation mode what does not learn."""
-        super().train(mode)
-        self._keep_still()
-        return self
-
-    def _keep_still(self) -> None:
-        for module in self._still:
-            module.eval()
 
     def set_progress(self, fraction: float) -> None:
         """Hears how much of the training lies behind, in [0, 1]; while only the masker learns, the rest is frozen.
@@ -95,7 +77,6 @@ class MaskedClassifier(nn.Module):
         if not self.training or not isinstance(self.masker, PatchMasker):
             return
         self._rest((self.encoder, self.head), self.mask_training.stage(fraction) == "masker")
-        self._keep_still()
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Classifies a batch.

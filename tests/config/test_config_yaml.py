@@ -2,7 +2,7 @@ import math
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mim.config.yaml_text import MAX_DEPTH, YamlError, parse_yaml, write_yaml
@@ -103,6 +103,7 @@ def test_any_text_is_read_or_refused(text):
     assert isinstance(tree, dict | list | str | int | float | None)
 
 
+@settings(deadline=None)
 @given(TREES)
 def test_what_is_written_is_read_back(tree):
     assert parse_yaml(write_yaml(tree)).tree == tree
@@ -113,6 +114,7 @@ def test_a_value_that_stands_twice_is_written_twice():
     assert write_yaml({"x": shared, "y": shared}) == "x:\n  a: [1]\ny:\n  a: [1]\n"
 
 
+@settings(deadline=None)
 @given(TREES)
 def test_one_line_is_one_line_and_read_back(tree):
     line = write_yaml(tree, one_line=True)

@@ -1,9 +1,10 @@
+import copy
+
 import pytest
 import torch
-from torch import nn
 
 from mim.models import create_encoder
-from mim.models.tuning import hold_still
+from mim.models.tuning import Tuning, check_tuning, tune
 from mim.tasks import MaskedClassifier
 
 NETWORKS = {
@@ -13,11 +14,12 @@ NETWORKS = {
 }
 
 
-def classifier(name: str, trained_blocks: int | None) -> MaskedClassifier:
+def classifier(name: str, tuning: Tuning) -> MaskedClassifier:
     torch.manual_seed(0)
     hidden, arguments = NETWORKS[name]
     encoder = create_encoder(name, (64, 64), 1, hidden, 16 if name.startswith("vit") else 32, **arguments)
-    return MaskedClassifier(encoder, trained_blocks=trained_blocks)
+    tune(encoder, tuning)
+    return MaskedClassifier(encoder)
 
 
 def changed(task: MaskedClassifier) -> set[str]:
@@ -36,7 +38,7 @@ def changed(task: MaskedClassifier) -> set[str]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_nothing_of_a_probed_encoder_moves(name: str) -> None:
-    task = classifier(name, 0)
+    task = classifier(name, Tuning("probe"))
     head = {key: value.clone() for key, value in task.head.state_dict().items()}
     assert changed(task) == set()
     assert any(not torch.equal(value, head[key]) for key, value in task.head.state_dict().items())
@@ -49,26 +51,36 @@ def test_nothing_of_a_probed_encoder_moves(name: str) -> None:
     [("vit_tiny_patch16_224", ("blocks.2.", "norm.")), ("resnet18", ("layer4.1.",)), ("convnext_atto", ("stages.3.",))],
 )
 def test_only_the_last_block_learns(name: str, last: tuple[str, ...]) -> None:
-    moved = {key.removeprefix("backbone.") for key in changed(classifier(name, 1))}
+    moved = {key.removeprefix("backbone.") for key in changed(classifier(name, Tuning("last_blocks", 1)))}
     assert moved
     assert all(key.startswith((*last, "norm", "head")) for key in moved), moved
     assert any(key.startswith(last[0]) for key in moved)
 
 
 def test_dropped_paths_of_what_is_held_still_are_off() -> None:
-    task = classifier("vit_tiny_patch16_224", 1).train()
+    task = classifier("vit_tiny_patch16_224", Tuning("last_blocks", 1)).train()
     blocks = task.encoder.backbone.blocks
     assert [block.training for block in blocks] == [False, False, True]
     assert not any(module.training for module in blocks[1].modules())
 
 
 def test_all_of_it_learns_by_default() -> None:
-    task = classifier("vit_tiny_patch16_224", None).train()
+    task = classifier("vit_tiny_patch16_224", Tuning()).train()
     assert all(parameter.requires_grad for parameter in task.parameters())
     assert all(module.training for module in task.encoder.modules())
 
 
 def test_more_blocks_than_there_are_are_refused() -> None:
-    encoder: nn.Module = classifier("vit_tiny_patch16_224", None).encoder
-    with pytest.raises(ValueError, match="has 3 blocks above its first layer, not 4"):
-        hold_still(encoder, 4)
+    encoder = classifier("vit_tiny_patch16_224", Tuning()).encoder
+    for refuse in (check_tuning, tune):
+        with pytest.raises(ValueError, match="has 3 blocks above its first layer, not 4"):
+            refuse(encoder, Tuning("last_blocks", 4))
+
+
+def test_a_frozen_encoder_stays_in_evaluation_mode_whoever_asks() -> None:
+    task = classifier("resnet18", Tuning("probe")).train()
+    task.encoder.train()
+    copied = copy.deepcopy(task).train()
+    for one in (task, copied):
+        assert one.head.training
+        assert not any(module.training for module in one.encoder.modules())
