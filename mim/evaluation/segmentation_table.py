@@ -111,38 +111,52 @@ class SegmentedImages:
             MimError: No such file, other columns, or a row that is not valid; the message names file and row.
         """
         heading, rows = read_table(path, "a table of segmentations", COLUMNS)
-        names: list[tuple[str, str, str]] = []
-        images: list[list[str]] = []
-        lesions: list[list[LesionOverlap]] = []
+        images: list[_Row] = []
         further: list[list[str]] = []
         for number, row in enumerate(rows, 1):
             try:
                 if row[3] == "":
-                    names.append((row[0], row[1], row[2]))
-                    images.append(row[4:12])
-                    lesions.append([])
+                    images.append(_Row.parse(row))
                     continue
-                if not names or names[-1] != (row[0], row[1], row[2]) or int(row[3]) != len(lesions[-1]) + 1:
-                    raise ValueError("its lesions must stand below an image, from 1")
+                if not images or images[-1].names != tuple(row[:3]) or int(row[3]) != len(images[-1].lesions) + 1:
+                    raise ValueError("lesions must stand below their image, counted from 1")
                 area, drawn, both = map(int, row[4:7])
-                lesions[-1].append(LesionOverlap(_number(row[7]), _number(row[8]), area, drawn, both))
+                images[-1].lesions.append(LesionOverlap(_number(row[7]), _number(row[8]), area, drawn, both))
                 further.append(row[12:])
             except ValueError as error:
                 raise MimError(f"{path}: row {number} (image {row[0]!r}): {error}") from error
         try:
-            overlaps = [_overlap(row, own) for row, own in zip(images, lesions, strict=True)]
-            keep = [float(row[7]) for row in images]
-            image, patient, split = zip(*names, strict=True) if names else ((), (), ())
-            columns = {name: [row[place] for row in further] for place, name in enumerate(heading[len(COLUMNS) :])}
-            return cls(image, patient, split, overlaps, keep, columns)
-        except (MimError, ValueError) as error:
+            return cls(
+                image_id=[image.names[0] for image in images],
+                patient_id=[image.names[1] for image in images],
+                split=[image.names[2] for image in images],
+                overlaps=[image.overlap() for image in images],
+                keep_rate=[image.keep_rate for image in images],
+                columns={name: [row[place] for row in further] for place, name in enumerate(heading[len(COLUMNS) :])},
+            )
+        except MimError as error:
             raise MimError(f"{path}: {error}") from error
 
 
-def _overlap(row: Sequence[str], lesions: Sequence[LesionOverlap]) -> Overlap:
-    """Takes an image's `area` to `false_area`."""
-    area, drawn, both, false_parts, false_area = (int(row[place]) for place in (0, 1, 2, 5, 6))
-    return Overlap(_number(row[3]), _number(row[4]), tuple(lesions), area, drawn, both, false_parts, false_area)
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """The row of an image, and the lesions below it."""
+
+    names: tuple[str, str, str]
+    dice: float
+    surface: float
+    counts: tuple[int, int, int, int, int]  # area, drawn, both, false parts, false area
+    keep_rate: float
+    lesions: list[LesionOverlap] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, row: Sequence[str]) -> Self:
+        area, drawn, both, false_parts, false_area = map(int, (*row[4:7], *row[9:11]))
+        counts = (area, drawn, both, false_parts, false_area)
+        return cls((row[0], row[1], row[2]), _number(row[7]), _number(row[8]), counts, float(row[11]))
+
+    def overlap(self) -> Overlap:
+        return Overlap(self.dice, self.surface, tuple(self.lesions), *self.counts)
 
 
 def _text(value: float) -> str:
