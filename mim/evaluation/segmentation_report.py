@@ -120,6 +120,7 @@ def write_segmentation_report(
         "schema_version": SCHEMA_VERSION,
         "header": asdict(header),
         "settings": asdict(settings),
+        **({"threshold": section.figures["threshold"]} if "threshold" in section.figures else {}),
         "blocks": {section.name: dict(section.figures)},
         "warnings": lines,
     }
