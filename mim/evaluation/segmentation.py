@@ -24,6 +24,7 @@ from scipy import ndimage
 from mim.errors import MimError
 from mim.evaluation.bootstrap import Floats, Integers, Statistic, mean_statistic
 from mim.evaluation.figures import Figure
+from mim.evaluation.lesion_recall import exact_interval
 from mim.evaluation.measuring import measure
 from mim.evaluation.metrics import Settings
 
@@ -138,6 +139,9 @@ def overlap(
 def measure_overlaps(overlaps: Sequence[Overlap], patients: Sequence[str], settings: Settings) -> dict[str, Figure]:
     """Mean of images and of lesions, with intervals over patients.
 
+    Where a share is 0 or 1 every resample says the same, which is not certainty: its interval is the exact binomial one
+    of as many trials as there are patients (`exact_interval`).
+
     Args:
         overlaps: One an image.
         patients: Patient of each image.
@@ -161,7 +165,19 @@ def measure_overlaps(overlaps: Sequence[Overlap], patients: Sequence[str], setti
     reasons = dict.fromkeys(statistics, "there are no lesions" if overlaps else "there are no images")
     if overlaps:
         reasons["drawn_without_lesion"] = "every image has a lesion"
-    return measure(statistics, patients, settings, reasons=reasons)
+    figures = measure(statistics, patients, settings, reasons=reasons)
+    healthy = {patient for patient, own in zip(patients, overlaps, strict=True) if not own.lesions}
+    sick = {patient for patient, own in zip(patients, overlaps, strict=True) if own.lesions}
+    for name, whose in (("lesions_found", sick), ("lesions_touched", sick), ("drawn_without_lesion", healthy)):
+        figures[name] = not_too_certain(figures[name], len(whose), settings)
+    return figures
+
+
+def not_too_certain(share: Figure, patients: int, settings: Settings) -> Figure:
+    """Give a share of 0 or 1 the exact binomial interval of as many trials as there are patients."""
+    if share.value not in (0.0, 1.0):
+        return share
+    return Figure(share.value, *exact_interval(share.value, patients, settings.confidence))
 
 
 def lesion_values(lesions: Sequence[LesionOverlap]) -> dict[str, Floats]:

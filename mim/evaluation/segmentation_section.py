@@ -10,7 +10,15 @@ from mim.evaluation.figures import Figure
 from mim.evaluation.measuring import as_json, measure, written
 from mim.evaluation.metrics import Settings
 from mim.evaluation.section import Section, Table
-from mim.evaluation.segmentation import FOUND, RULES, EmptyTruth, Overlap, lesion_values, measure_overlaps
+from mim.evaluation.segmentation import (
+    FOUND,
+    RULES,
+    EmptyTruth,
+    Overlap,
+    lesion_values,
+    measure_overlaps,
+    not_too_certain,
+)
 from mim.evaluation.strata import Measured, Rows, Stratum, describe_worst, strata, strata_json, strata_tables
 from mim.evaluation.threshold import Threshold
 
@@ -113,7 +121,10 @@ def lesion_strata(
 
     def measured(rows: Rows, _: str) -> Measured:
         statistics = {name: mean_statistic(values[name][rows]) for name in OF_GROUPS}
-        return Measured({"lesions": int(rows.sum())}, measure(statistics, whose[rows].tolist(), settings))
+        people = whose[rows].tolist()
+        figures = measure(statistics, people, settings)
+        found = not_too_certain(figures["lesions_found"], len(set(people)), settings)
+        return Measured({"lesions": int(rows.sum())}, {**figures, "lesions_found": found})
 
     return strata({**by_size, **columns}, measured)
 

@@ -84,6 +84,14 @@ def test_means_leave_out_what_the_rule_leaves_out() -> None:
     assert figures["dice"].low < figures["dice"].value < figures["dice"].high  # type: ignore[operator]
 
 
+def test_shares_that_no_resample_changes_are_not_taken_for_certain() -> None:
+    images = [overlap(TRUTH, TRUTH), overlap(TRUTH, TRUTH), overlap(EMPTY, EMPTY)]
+    figures = measure_overlaps(images, ["a", "a", "b"], Settings(100))
+    assert figures["lesions_found"].value == 1
+    assert (figures["lesions_found"].low, figures["lesions_found"].high) == (pytest.approx(0.025), 1), "one patient"
+    assert figures["drawn_without_lesion"].high == pytest.approx(0.975)
+
+
 @pytest.mark.parametrize("rule", ["skip", "score"])
 def test_no_lesions_are_said(rule: str) -> None:
     images = [overlap(EMPTY, DRAWN, empty_truth=rule), overlap(EMPTY, EMPTY, empty_truth=rule)]  # type: ignore[arg-type]
