@@ -32,7 +32,7 @@ DOORS: dict[str, type[Config]] = {
 }
 SETTINGS = {setting.key for schema in (*DOORS.values(), SelectFeaturesConfig) for setting in list_settings(schema)}
 BLOCKS = {key.partition(".")[0] for key in SETTINGS if "." in key}
-NOT_SETTINGS = {"encoder.backbone", "encoder.json", "encoder.safetensors"}
+NOT_SETTINGS = {"encoder.backbone", "encoder.json", "encoder.safetensors", "segmentation.csv"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 

@@ -56,8 +56,8 @@ class LabelledDataConfig(DataConfig):
     )
     target: str | None = Field(
         None,
-        description="label column to learn; films where it is empty count as unlabelled; task=detect has "
-        "none, it learns from data.boxes",
+        description="label column to learn; films where it is empty count as unlabelled; task=detect and "
+        "segment have none, they learn from data.boxes",
     )
     boxes: str | None = Field(
         None,

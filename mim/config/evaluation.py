@@ -7,6 +7,7 @@ from pydantic import Field
 from mim.config.base import SCHEMA_VERSION, Config
 from mim.config.explanations import ExplanationsConfig, MissingnessConfig
 from mim.config.faithfulness import FaithfulnessConfig
+from mim.config.segmentation import SegmentationConfig
 
 
 class EvaluateConfig(Config):
@@ -44,3 +45,4 @@ class EvaluateConfig(Config):
     missingness: MissingnessConfig = MissingnessConfig()
     explanations: ExplanationsConfig = ExplanationsConfig()
     faithfulness: FaithfulnessConfig = FaithfulnessConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()

@@ -10,6 +10,7 @@ from mim.config.detection import DetectConfig
 from mim.config.lora import LoraConfig
 from mim.config.masker import MaskerConfig
 from mim.config.pretraining import DecoderConfig, MaskingConfig, ProbeConfig, TargetConfig, WatchConfig
+from mim.config.segmentation import SegmentConfig
 from mim.config.study import StudyConfig
 
 
@@ -130,9 +131,10 @@ class PretrainConfig(RunConfig):
 class FinetuneConfig(RunConfig):
     """Settings of finetune.py: a caries head behind an encoder, behind a masker."""
 
-    task: Literal["classify", "study", "detect"] = Field(
+    task: Literal["classify", "study", "detect", "segment"] = Field(
         "classify",
-        description="what has a label: classify = each film, study = each study of several films; detect = find boxes",
+        description="what has a label: classify = each film, study = each study of several films; detect = find boxes; "
+        "segment = find pixels",
     )
     data: LabelledDataConfig = LabelledDataConfig()
     init: str | None = Field(
@@ -147,6 +149,7 @@ class FinetuneConfig(RunConfig):
     study: StudyConfig = StudyConfig()
     detect: DetectConfig = DetectConfig()
     lora: LoraConfig = LoraConfig()
+    segment: SegmentConfig = SegmentConfig()
     class_weights: bool = Field(True, description="weigh the classes by their inverse frequency in the training films")
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing")
     loss: Literal["cross_entropy", "focal"] = Field(

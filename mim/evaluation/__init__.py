@@ -28,7 +28,11 @@ from mim.evaluation.probe import linear_probe, nearest_neighbours, rankme
 from mim.evaluation.recall_section import mask_section
 from mim.evaluation.report import write_report
 from mim.evaluation.section import Picture, Plot, Section, Table
-from mim.evaluation.segmentation import Overlap, measure_overlaps, segmentation_section
+from mim.evaluation.segmentation import Overlap, measure_overlaps, overlap
+from mim.evaluation.segmentation_report import FilmMasks, write_segmentation_report
+from mim.evaluation.segmentation_section import segmentation_section
+from mim.evaluation.segmentation_table import SegmentedImages
+from mim.evaluation.segmentation_threshold import PixelCounts
 from mim.evaluation.strata import Measured, Stratum
 from mim.evaluation.strata_section import strata_section
 from mim.evaluation.threshold import Threshold, choose_threshold, choose_worst
@@ -47,6 +51,7 @@ __all__ = [
     "Faithfulness",
     "Figure",
     "FilmErrors",
+    "FilmMasks",
     "Header",
     "HitRule",
     "Intervals",
@@ -57,6 +62,7 @@ __all__ = [
     "Overlap",
     "PairedDifference",
     "Picture",
+    "PixelCounts",
     "PlacedLesions",
     "Plot",
     "Predictions",
@@ -64,6 +70,7 @@ __all__ = [
     "Reconstruction",
     "Searched",
     "Section",
+    "SegmentedImages",
     "Settings",
     "SplitMetrics",
     "Stratum",
@@ -97,6 +104,7 @@ __all__ = [
     "measure_overlaps",
     "nearest_neighbours",
     "operating_points_section",
+    "overlap",
     "paired_difference",
     "rankme",
     "reconstruction_picture",
@@ -104,4 +112,5 @@ __all__ = [
     "strata_section",
     "write_detection_report",
     "write_report",
+    "write_segmentation_report",
 ]

@@ -6,12 +6,12 @@
 
 Where an image has no lesion, neither says how good a mask is. The rule is stated and settable: `skip` leaves such
 images out of both means (how many there are, and how often something is drawn in them, is said beside); `score` gives 1
-where nothing is drawn and 0 where something is. A lesion is a connected part of the truth (pixels that touch, corners
-included); what is drawn for it is every connected part of the prediction that touches it. A lesion that nothing touches
-has 0 and 0.
+where nothing is drawn and 0 where something is. A lesion is one that is given, or else a connected part of the truth
+(pixels that touch, corners included); what is drawn for it is every connected part of the prediction that touches it. A
+lesion that nothing touches has 0 and 0. One of which at least half the area is drawn is found.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,24 +24,43 @@ from scipy import ndimage
 from mim.errors import MimError
 from mim.evaluation.bootstrap import Floats, Integers, Statistic, mean_statistic
 from mim.evaluation.figures import Figure
-from mim.evaluation.measuring import as_json, measure, written
+from mim.evaluation.lesion_recall import exact_interval
+from mim.evaluation.measuring import measure
 from mim.evaluation.metrics import Settings
-from mim.evaluation.section import Section, Table
 
 EmptyTruth = Literal["skip", "score"]
 Mask = npt.NDArray[np.bool_]
-TITLES: Mapping[str, str] = {
-    "dice": "Dice, mean over images",
-    "surface": "Normalised surface distance, mean over images",
-    "lesion_dice": "Dice, mean over lesions",
-    "lesion_surface": "Normalised surface distance, mean over lesions",
-    "lesions_touched": "Share of the lesions that are touched",
-    "drawn_without_lesion": "Share of the images without lesions in which something is drawn",
-}
+FOUND = 0.5
+"""Share of a lesion's area that must be drawn for it to count as found."""
 RULES: Mapping[str, str] = {
     "skip": "Images without lesions are left out of the means over images.",
     "score": "Images without lesions count 1 where nothing is drawn and 0 where something is.",
 }
+TOUCHING = np.ones((3, 3))
+
+
+@dataclass(frozen=True)
+class LesionOverlap:
+    """How well one lesion was drawn.
+
+    Attributes:
+        dice: Of the lesion and all drawn parts that touch it.
+        surface: Normalised surface distance of the same.
+        area: Pixels of the lesion.
+        drawn: Pixels of the drawn parts that touch it.
+        both: Pixels of both.
+    """
+
+    dice: float
+    surface: float
+    area: int
+    drawn: int
+    both: int
+
+    @property
+    def covered(self) -> float:
+        """Share of the lesion's area that is drawn."""
+        return self.both / self.area
 
 
 @dataclass(frozen=True)
@@ -51,18 +70,22 @@ class Overlap:
     Attributes:
         dice: Of the image; NaN where it is left out.
         surface: Normalised surface distance of the image; NaN where it is left out.
-        lesion_dice: Of each lesion.
-        lesion_surface: Of each lesion.
-        lesion_area: Pixels of each lesion.
-        drawn: Whether anything is drawn in the image.
+        lesions: One by one.
+        area: Pixels of the truth.
+        drawn: Pixels drawn.
+        both: Pixels of both.
+        false_parts: Connected parts of the prediction that touch no lesion.
+        false_area: Their pixels.
     """
 
     dice: float
     surface: float
-    lesion_dice: tuple[float, ...]
-    lesion_surface: tuple[float, ...]
-    lesion_area: tuple[int, ...]
-    drawn: bool
+    lesions: tuple[LesionOverlap, ...]
+    area: int
+    drawn: int
+    both: int
+    false_parts: int
+    false_area: int
 
 
 def overlap(
@@ -72,6 +95,7 @@ def overlap(
     tolerance: float = 2.0,
     spacing: tuple[float, float] = (1.0, 1.0),
     empty_truth: EmptyTruth = "skip",
+    lesions: Iterable[npt.ArrayLike] | None = None,
 ) -> Overlap:
     """Measure one mask, and each lesion in it.
 
@@ -81,6 +105,7 @@ def overlap(
         tolerance: How far apart borders may lie, in the unit of `spacing`.
         spacing: Distance of rows and of columns; (1, 1) = pixels.
         empty_truth: What an image without lesions counts.
+        lesions: (H, W) of each lesion, none of them empty, which together are the truth; None = its connected parts.
 
     Raises:
         MimError: Masks of different or of other than two dimensions, or a setting out of its range.
@@ -92,33 +117,30 @@ def overlap(
         raise MimError(f"segmentation: tolerance {tolerance} and spacing {spacing}; give 0 or more, and above 0")
     if empty_truth not in RULES:
         raise MimError(f"segmentation: empty_truth is {empty_truth!r}; give skip or score")
+    parts, count = ndimage.label(called, structure=TOUCHING)
+    right = np.unique(parts[there])
+    areas = np.bincount(parts.ravel(), minlength=count + 1)
+    false = np.setdiff1d(np.arange(1, count + 1), right)
+    counted = (int(there.sum()), int(called.sum()), int((there & called).sum()), len(false), int(areas[false].sum()))
     if not there.any():
         value = float("nan") if empty_truth == "skip" else float(not called.any())
-        return Overlap(value, value, (), (), (), bool(called.any()))
-    lesions, count = ndimage.label(there, structure=np.ones((3, 3)))
-    parts, _ = ndimage.label(called, structure=np.ones((3, 3)))
-    dice, surface = [], []
-    for number in range(1, count + 1):
-        lesion = lesions == number
-        touching = np.unique(parts[lesion])
-        own = np.isin(parts, touching[touching > 0])
-        if not own.any():
-            dice.append(0.0)
-            surface.append(0.0)
-            continue
-        cut = _around(lesion | own)
-        dice.append(_dice(lesion[cut], own[cut]))
-        surface.append(_surface(lesion[cut], own[cut], tolerance, spacing))
-    areas = tuple(int(area) for area in np.bincount(lesions.ravel())[1:])
+        return Overlap(value, value, (), *counted)
+    own = tuple(
+        _measure_lesion(np.asarray(lesion, dtype=bool), parts, tolerance, spacing)
+        for lesion in (_connected(there) if lesions is None else lesions)
+    )
     if not called.any():
-        return Overlap(0.0, 0.0, tuple(dice), tuple(surface), areas, False)
+        return Overlap(0.0, 0.0, own, *counted)
     cut = _around(there | called)
     whole = _dice(there[cut], called[cut]), _surface(there[cut], called[cut], tolerance, spacing)
-    return Overlap(*whole, tuple(dice), tuple(surface), areas, True)
+    return Overlap(*whole, own, *counted)
 
 
 def measure_overlaps(overlaps: Sequence[Overlap], patients: Sequence[str], settings: Settings) -> dict[str, Figure]:
     """Mean of images and of lesions, with intervals over patients.
+
+    Where a share is 0 or 1 every resample says the same, which is not certainty: its interval is the exact binomial one
+    of as many trials as there are patients (`exact_interval`).
 
     Args:
         overlaps: One an image.
@@ -130,66 +152,59 @@ def measure_overlaps(overlaps: Sequence[Overlap], patients: Sequence[str], setti
     """
     if len(overlaps) != len(patients):
         raise MimError(f"segmentation: {len(overlaps)} masks and {len(patients)} patients; give one of each an image")
-    image = np.repeat(np.arange(len(overlaps)), [len(own.lesion_dice) for own in overlaps])
-    empty = np.array([not own.lesion_dice for own in overlaps], dtype=bool)
-    lesion_dice = np.array([value for own in overlaps for value in own.lesion_dice])
-    lesion_surface = np.array([value for own in overlaps for value in own.lesion_surface])
+    image = np.repeat(np.arange(len(overlaps)), [len(own.lesions) for own in overlaps])
+    empty = np.array([not own.lesions for own in overlaps], dtype=bool)
+    lesions = [lesion for own in overlaps for lesion in own.lesions]
     statistics: dict[str, Statistic] = {
         "dice": _mean_known(np.array([own.dice for own in overlaps])),
         "surface": _mean_known(np.array([own.surface for own in overlaps])),
-        "lesion_dice": _of_lesions(image, lesion_dice),
-        "lesion_surface": _of_lesions(image, lesion_surface),
-        "lesions_touched": _of_lesions(image, (lesion_dice > 0).astype(np.float64)),
-        "drawn_without_lesion": mean_statistic([own.drawn for own in overlaps], empty),
+        **{name: _of_lesions(image, values) for name, values in lesion_values(lesions).items()},
+        "drawn_without_lesion": mean_statistic([own.drawn > 0 for own in overlaps], empty),
+        "false_parts": mean_statistic([own.false_parts for own in overlaps]),
     }
     reasons = dict.fromkeys(statistics, "there are no lesions" if overlaps else "there are no images")
     if overlaps:
         reasons["drawn_without_lesion"] = "every image has a lesion"
-    return measure(statistics, patients, settings, reasons=reasons)
+    figures = measure(statistics, patients, settings, reasons=reasons)
+    healthy = {patient for patient, own in zip(patients, overlaps, strict=True) if not own.lesions}
+    sick = {patient for patient, own in zip(patients, overlaps, strict=True) if own.lesions}
+    for name, whose in (("lesions_found", sick), ("lesions_touched", sick), ("drawn_without_lesion", healthy)):
+        figures[name] = not_too_certain(figures[name], len(whose), settings)
+    return figures
 
 
-def segmentation_section(
-    overlaps: Sequence[Overlap],
-    patients: Sequence[str],
-    settings: Settings,
-    *,
-    tolerance: float,
-    unit: str = "pixels",
-    empty_truth: EmptyTruth = "skip",
-) -> Section:
-    """Write the figures of masks for the report and for `metrics.json`.
+def not_too_certain(share: Figure, patients: int, settings: Settings) -> Figure:
+    """Give a share of 0 or 1 the exact binomial interval of as many trials as there are patients."""
+    if share.value not in (0.0, 1.0):
+        return share
+    return Figure(share.value, *exact_interval(share.value, patients, settings.confidence))
 
-    Args:
-        overlaps: What `overlap` gave for each test image.
-        patients: Patient of each image.
-        settings: How intervals are made.
-        tolerance: What they were measured with.
-        unit: Unit of the tolerance.
-        empty_truth: What they were measured with.
-    """
-    figures = measure_overlaps(overlaps, patients, settings)
-    lesions = sum(len(own.lesion_dice) for own in overlaps)
-    empty = sum(not own.lesion_dice for own in overlaps)
-    rows = tuple((title, *written(figures[name])) for name, title in TITLES.items())
-    text = f"{len(overlaps)} images with {lesions} lesions; {empty} images have none. {RULES[empty_truth]}"
-    note = f"Borders within {tolerance:g} {unit} of each other count as met."
-    first = () if lesions or not overlaps else (f"Segmentation: the {len(overlaps)} test images hold no lesion.",)
-    return Section(
-        name="segmentation",
-        title="Segmentation of lesions",
-        first_lines=first,
-        text=(text,),
-        tables=(Table("Masks on the test images", ("Figure", "value", "interval"), rows, note),),
-        figures={
-            "images": len(overlaps),
-            "images_without_lesions": empty,
-            "lesions": lesions,
-            "tolerance": tolerance,
-            "unit": unit,
-            "empty_truth": empty_truth,
-            **{name: as_json(figures[name]) for name in TITLES},
-        },
-    )
+
+def lesion_values(lesions: Sequence[LesionOverlap]) -> dict[str, Floats]:
+    """What is averaged over lesions, by the name of its figure: (K,) each."""
+    return {
+        "lesion_dice": np.array([own.dice for own in lesions], dtype=np.float64),
+        "lesion_surface": np.array([own.surface for own in lesions], dtype=np.float64),
+        "lesions_found": np.array([own.covered >= FOUND for own in lesions], dtype=np.float64),
+        "lesions_touched": np.array([own.both > 0 for own in lesions], dtype=np.float64),
+    }
+
+
+def _measure_lesion(lesion: Mask, parts: Integers, tolerance: float, spacing: tuple[float, float]) -> LesionOverlap:
+    area = int(lesion.sum())
+    touching = np.unique(parts[lesion])
+    own = np.isin(parts, touching[touching > 0])
+    if not own.any():
+        return LesionOverlap(0.0, 0.0, area, 0, 0)
+    cut = _around(lesion | own)
+    lesion, own = lesion[cut], own[cut]
+    values = _dice(lesion, own), _surface(lesion, own, tolerance, spacing)
+    return LesionOverlap(*values, area, int(own.sum()), int((lesion & own).sum()))
+
+
+def _connected(there: Mask) -> Iterable[Mask]:
+    numbers, count = ndimage.label(there, structure=TOUCHING)
+    return (numbers == number for number in range(1, count + 1))
 
 
 def _around(mask: Mask) -> tuple[slice, slice]:

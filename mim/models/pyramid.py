@@ -51,7 +51,7 @@ class MapPyramid(nn.Module):
 
     def __init__(self, encoder: Encoder, channels: int, finest: int = 8) -> None:
         super().__init__()
-        sizes = _map_sizes(encoder)
+        sizes = map_sizes(encoder)
         height, width = encoder.image_size
         down = [height / size[0] for size in sizes]
         self.net: nn.Module
@@ -152,7 +152,7 @@ class _TopDown(nn.Module):
 
 
 @torch.no_grad()
-def _map_sizes(encoder: Encoder) -> list[tuple[int, int]]:
+def map_sizes(encoder: Encoder) -> list[tuple[int, int]]:
     """(h, w) of the maps, by asking for them once; nothing of the encoder is changed."""
     modes = [(part, part.training) for part in encoder.modules()]
     encoder.eval()

@@ -21,7 +21,7 @@ from mim.errors import MimError
 from mim.files import reason
 from mim.models import Encoder, create_encoder, export_encoder, load_foreign_weights
 from mim.models.lora import plain_state
-from mim.tasks import MaskedClassifier, MaskedDetector, MaskedImageModel, MaskedStudyClassifier
+from mim.tasks import MaskedClassifier, MaskedDetector, MaskedImageModel, MaskedSegmenter, MaskedStudyClassifier
 from mim.training import Outcome, RunFolder
 
 _SPOKEN_FOR = {"name", "image_size", "img_size", "in_chans", "hidden", "patch_size", "pretrained", "fill"}
@@ -186,7 +186,7 @@ def say_finished(folder: RunFolder, summary: dict[str, Any]) -> None:
 
 def finish(
     folder: RunFolder,
-    task: MaskedImageModel | MaskedClassifier | MaskedStudyClassifier | MaskedDetector,
+    task: MaskedImageModel | MaskedClassifier | MaskedStudyClassifier | MaskedDetector | MaskedSegmenter,
     outcome: Outcome,
     *lines: str,
 ) -> None:

@@ -18,8 +18,10 @@ from mim.stages.detection import finetune_detector, rebuild_detector
 from mim.stages.evaluate import evaluate as evaluate_films
 from mim.stages.evaluate import open_finished
 from mim.stages.evaluate_detection import evaluate_detector
+from mim.stages.evaluate_segmentation import evaluate_segmenter
 from mim.stages.evaluate_study import evaluate_studies
 from mim.stages.finetune import finetune as finetune_films
+from mim.stages.segmentation import finetune_segmenter, rebuild_segmenter
 from mim.stages.study import finetune_studies, rebuild_study_classifier
 
 
@@ -49,6 +51,7 @@ TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
             finetune_studies, evaluate_studies, rebuild_study_classifier, ("study",), ("study_label", "max_films")
         ),
         "detect": TaskKind(finetune_detector, evaluate_detector, rebuild_detector, ("detect",)),
+        "segment": TaskKind(finetune_segmenter, evaluate_segmenter, rebuild_segmenter, ("segment",)),
     }
 )
 
@@ -83,6 +86,8 @@ def evaluate(config: EvaluateConfig) -> Path:
     _, finetuned, _ = open_finished(config)
     if finetuned.task != "classify":
         refuse_blocks(config, finetuned.task)
+    if finetuned.task != "segment" and config.segmentation != EvaluateConfig().segmentation:
+        raise MimError(f"segmentation is read only of runs with task=segment, and this run has task={finetuned.task}")
     return TASK_KINDS[finetuned.task].evaluate(config)
 
 

@@ -7,6 +7,7 @@ from mim.tasks.feature_selection import MaskedFeatureClassifier
 from mim.tasks.frozen import FrozenTokens, RebuildingError
 from mim.tasks.mask_training import MaskTraining
 from mim.tasks.score_sources import AttentionScore, ReconstructionError
+from mim.tasks.segmentation import MaskedSegmenter
 from mim.tasks.study import MaskedStudyClassifier
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "MaskedDetector",
     "MaskedFeatureClassifier",
     "MaskedImageModel",
+    "MaskedSegmenter",
     "MaskedStudyClassifier",
     "RebuildingError",
     "ReconstructionError",

@@ -1,0 +1,177 @@
+"""The report and `metrics.json` of a segmenter: figures of the block on segmentation, and its worst errors drawn."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from scipy import ndimage
+
+from mim.evaluation.embedding import embed
+from mim.evaluation.header import Header
+from mim.evaluation.metrics import SCHEMA_VERSION, Settings
+from mim.evaluation.pictures import BOX, MARK, Bytes, Cells, Pixels, enlarge, film_picture, mask_picture
+from mim.evaluation.report import TEMPLATES
+from mim.evaluation.section import Section
+from mim.evaluation.segmentation import RULES, TOUCHING, EmptyTruth, Overlap
+from mim.files import write_atomically
+
+
+@dataclass(frozen=True, eq=False)
+class FilmMasks:
+    """A film of the test set to be shown.
+
+    Attributes:
+        image_id: Its name in the table.
+        patient_id: Salted hash of its patient.
+        image: (H, W) in [0, 1].
+        truth: (any h, any w) over the whole of it, True = lesion.
+        drawn: (any h, any w), True = called lesion.
+        said: What happened, in words.
+        visible: (gh, gw), True = seen; None = everything was seen.
+    """
+
+    image_id: str
+    patient_id: str
+    image: Pixels
+    truth: npt.NDArray[np.bool_]
+    drawn: npt.NDArray[np.bool_]
+    said: str
+    visible: Cells | None = None
+
+
+def choose_worst_masks(overlaps: Sequence[Overlap], count: int) -> tuple[list[int], list[int]]:
+    """Find the images with the worst errors.
+
+    Args:
+        overlaps: One an image.
+        count: How many of each kind at most.
+
+    Returns:
+        Places of the images with the most lesions that were not found, of as many first those with the most pixels
+        missed; and of those with most pixels drawn in parts that touch no lesion.
+    """
+    missed = [sum(lesion.covered < 0.5 for lesion in own.lesions) for own in overlaps]
+    by_missed = sorted(
+        range(len(overlaps)), key=lambda place: (-missed[place], overlaps[place].both - overlaps[place].area)
+    )
+    by_false = sorted(range(len(overlaps)), key=lambda place: -overlaps[place].false_area)
+    return (
+        [place for place in by_missed if missed[place]][:count],
+        [place for place in by_false if overlaps[place].false_area][:count],
+    )
+
+
+def outline_picture(film: FilmMasks, *, side: int = 512) -> Bytes:
+    """Draw a film as `mask_picture` does, with the truth outlined from outside and what was drawn from inside.
+
+    Args:
+        film: What is drawn.
+        side: Longer side of the picture in pixels.
+
+    Returns:
+        (h, w, 3) uint8.
+
+    Raises:
+        MimError: The film cannot be drawn.
+    """
+    picture = mask_picture(film.image, film.visible, side=side).copy()
+    truth, drawn = (enlarge(mask, picture.shape[:2]).astype(bool) for mask in (film.truth, film.drawn))
+    picture[ndimage.binary_dilation(truth, TOUCHING, iterations=2) & ~truth] = BOX
+    picture[drawn & ~ndimage.binary_erosion(drawn, TOUCHING)] = MARK
+    return picture
+
+
+def write_segmentation_report(
+    folder: Path,
+    section: Section,
+    settings: Settings,
+    header: Header,
+    missed: Sequence[FilmMasks],
+    false: Sequence[FilmMasks],
+    warnings: Sequence[str] = (),
+    *,
+    empty_truth: EmptyTruth = "skip",
+) -> Path:
+    """Write `report.html` and `metrics.json` into a folder.
+
+    Args:
+        folder: Where; it is there.
+        section: What `segmentation_section` gave.
+        settings: How intervals were made.
+        header: What the figures belong to.
+        missed: Films with the most missed lesions, worst first.
+        false: Films with the most drawn where there is no lesion, worst first.
+        warnings: Sentences to show at the top, beside those of the section.
+        empty_truth: The rule that the section was made with.
+
+    Returns:
+        The report.
+
+    Raises:
+        MimError: A film that cannot be drawn.
+    """
+    lines = [*warnings, *section.first_lines]
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "header": asdict(header),
+        "settings": asdict(settings),
+        **({"threshold": section.figures["threshold"]} if "threshold" in section.figures else {}),
+        "blocks": {section.name: dict(section.figures)},
+        "warnings": lines,
+    }
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    page = environment.get_template("segmentation.html.jinja").render(
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
+        header=header,
+        warnings=lines,
+        headline=[line[:1].upper() + line[1:] + "." for line in section.summary],
+        about=_about(header),
+        sections=[section],
+        groups=[
+            _group("False negatives", "with lesions that were missed", missed),
+            _group("False positives", "with something drawn that touches no lesion", false),
+        ],
+        empty_truth=RULES[empty_truth],
+        confidence=f"{settings.confidence * 100:g} %",
+        settings=settings,
+    )
+    write_atomically(folder / "metrics.json", text + "\n")
+    path = folder / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def _about(header: Header) -> list[tuple[str, str]]:
+    height, width = header.image_size
+    return [
+        ("Target", header.target),
+        ("Data, hash", header.data),
+        ("Split, hash", header.split),
+        ("Checkpoint, hash", header.checkpoint),
+        ("Version of mim", header.version),
+        ("Seed of the training", str(header.seed)),
+        ("Resolution", f"{height} x {width} pixels (height x width)"),
+        *header.more.items(),
+    ]
+
+
+def _group(title: str, what: str, films: Sequence[FilmMasks]) -> dict[str, Any]:
+    count = len(films)
+    text = f"The {count} worst {'film' if count == 1 else 'films'} {what}." if count else f"No films {what} are shown."
+    return {"title": title, "text": text, "cases": [_case(film) for film in films]}
+
+
+def _case(film: FilmMasks) -> dict[str, Any]:
+    pictures = [
+        embed(film_picture(film.image), f"Film {film.image_id}, as it is"),
+        embed(outline_picture(film), f"The same film with lesions and what was drawn outlined. {film.said}"),
+    ]
+    return {"image_id": film.image_id, "patient_id": film.patient_id, "said": film.said, "pictures": pictures}

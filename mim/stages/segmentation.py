@@ -1,0 +1,272 @@
+"""Fine-tuning on pixels: a segmenter behind an encoder, behind a masker."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mim.config import FinetuneConfig
+from mim.data import LabelledFilm
+from mim.data.annotations import Lesion
+from mim.data.augment import evaluation_transform, train_transform
+from mim.data.loader import FilmDataset, evaluation_loader
+from mim.data.outlines import Polygons
+from mim.errors import MimError
+from mim.evaluation import PixelCounts
+from mim.models import Encoder, build_encoder
+from mim.stages.classifier import TaskDescription, first_encoder, load_finished
+from mim.stages.common import NetworkInput, content_hash
+from mim.stages.detection import AnnotatedFilms, annotated_films, count_boxes
+from mim.stages.downstream import Downstream, train_downstream
+from mim.stages.finetune import count_met
+from mim.stages.made_for import MadeFor
+from mim.stages.masker import build_masker
+from mim.stages.tuning import tune_encoder
+from mim.tasks import MaskedSegmenter
+from mim.training import Monitor, load_weights
+
+
+def finetune_segmenter(config: FinetuneConfig) -> Path:
+    """Trains a segmenter as configured, or goes on where a run in the same folder stopped.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        MimError: bad settings, data or files, in one line.
+        Interrupted: the run was asked to stop and saved itself.
+    """
+    check_segmentation_settings(config)
+    encoder, meets = first_encoder(config)
+    found = outlined_films(config)
+    description = TaskDescription(
+        encoder.spec,
+        meets.mean,
+        meets.std,
+        (class_name(found.annotations.categories),),
+        outline_hash(found),
+        count_met(config, found.films, found.splits),
+    )
+    size = encoder.image_size
+    watched = make_segmentation_dataset(config, found, found.splits.val, size, training=False)
+    trained_on = [film.index for film in found.splits.train]
+    work = Downstream(
+        task=build_segmenter(config, encoder, meets),
+        description=description,
+        splits=found.splits,
+        said=count_boxes(found).replace("boxes", "lesions"),
+        samples=make_segmentation_dataset(config, found, found.splits.train, size, training=True),
+        fingerprint={"films": content_hash(found.films, trained_on), "split": description.split_hash},
+        validation=SegmentationValidation(watched, config.training.batch_size),
+        monitor=Monitor("val/dice"),
+        made_for=MadeFor.of(found.films, trained_on),
+    )
+    return train_downstream(config, work)
+
+
+def check_segmentation_settings(config: FinetuneConfig) -> None:
+    """Refuses what a segmenter cannot have, and what it would not read.
+
+    Raises:
+        MimError: in one line.
+    """
+    if config.data.boxes is None:
+        raise MimError(
+            "data.boxes is not set: task=segment learns from pixels; give data.boxes=<COCO file in data.path> with "
+            "polygons or run lengths"
+        )
+    if config.data.labels is None:
+        raise MimError(
+            "data.labels is not set: give data.labels=<CSV in data.path>, which says whose films they are (patient_id, "
+            "and split if known)"
+        )
+    if config.data.target is not None:
+        raise MimError("data.target is a label of whole films; task=segment learns from data.boxes: leave it out")
+    if config.smoothing or not config.class_weights:
+        key = "smoothing" if config.smoothing else "class_weights"
+        raise MimError(f"{key} is read only with task=classify or study; leave it out")
+    if config.masker.kind == "learned":
+        raise MimError(
+            "masker.kind=learned is trained on labels of films (task=classify); for task=segment give "
+            "masker.kind=threshold or none"
+        )
+    if config.masker.kind == "threshold" and config.masker.score in ("reconstruction_error", "attention"):
+        raise MimError(
+            f"masker.score={config.masker.score} is for task=classify; for task=segment give masker.score=intensity, "
+            "gradient or variance"
+        )
+
+
+def outlined_films(config: FinetuneConfig) -> AnnotatedFilms:
+    """Opens the films, reads what is annotated and whose they are, and divides them by patient.
+
+    Raises:
+        MimError: a file or column is missing, the split cannot be used, no training film has a lesion, or one is
+            annotated by a box alone and boxes are not to be filled.
+    """
+    found = annotated_films(config)
+    films = [*found.splits.train, *found.splits.val, *found.splits.test]
+    lesions = [(film, lesion) for film in films for lesion in found.annotations.of(film.index)]
+    bare = [film.image_id for film, lesion in lesions if lesion.outline is None]
+    if bare and config.segment.boxes == "refuse":
+        raise MimError(
+            f"{found.annotations.path}: {len(bare)} of {len(lesions)} annotations are boxes without pixels (the first "
+            f"is on film {bare[0]}): task=segment needs polygons or run lengths; give segment.boxes=fill to count "
+            "whole boxes as lesion"
+        )
+    return found
+
+
+def outline_hash(found: AnnotatedFilms) -> str:
+    """Hash of who is in which split, and of which pixels are annotated where."""
+    digest = hashlib.sha256(found.hash().encode())
+    films = (*found.splits.train, *found.splits.val, *found.splits.test)
+    for film in sorted(films, key=lambda film: film.image_id):
+        own = sorted(_outline_hash(lesion) for lesion in found.annotations.of(film.index))
+        digest.update("".join([film.image_id, *own]).encode())
+    return digest.hexdigest()
+
+
+def _outline_hash(lesion: Lesion) -> str:
+    digest = hashlib.sha256()
+    if isinstance(lesion.outline, Polygons):
+        for corners in lesion.outline.corners:
+            digest.update(corners.round(6).tobytes() + b";")
+    elif lesion.outline is not None:
+        runs = lesion.outline
+        digest.update(runs.ends.tobytes() + repr((runs.height, runs.width, runs.part)).encode())
+    return digest.hexdigest()
+
+
+def class_name(categories: Sequence[str]) -> str:
+    """What is sought, all categories together."""
+    return " or ".join(categories)
+
+
+def build_segmenter(config: FinetuneConfig, encoder: Encoder, meets: NetworkInput) -> MaskedSegmenter:
+    """Builds the segmenter around an encoder.
+
+    Raises:
+        MimError: masker, head and encoder do not go together.
+    """
+    segment = config.segment
+    try:
+        task = MaskedSegmenter(
+            encoder,
+            build_masker(config.masker, encoder),
+            head=segment.head,
+            channels=segment.channels,
+            finest=segment.finest,
+            loss=segment.loss,
+            mean=meets.mean,
+            std=meets.std,
+        )
+    except ValueError as error:
+        raise MimError(f"segment: {error}") from error
+    tune_encoder(config, task)
+    return task
+
+
+def rebuild_segmenter(
+    run: Path, config: FinetuneConfig, description: TaskDescription, weights: Mapping[str, Tensor]
+) -> MaskedSegmenter:
+    """Builds the segmenter of a run as it was trained, for weights that have yet to be loaded."""
+    meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
+    return build_segmenter(config, build_encoder(description.encoder), meets)
+
+
+def load_segmenter(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedSegmenter:
+    """Builds the segmenter of a finished run and loads its weights.
+
+    Raises:
+        MimError: the weights are missing, damaged or of another model.
+    """
+    weights = load_weights(run / "model.safetensors")
+    task = rebuild_segmenter(run, config, description, weights)
+    load_finished(run, task, weights)
+    return task.eval()
+
+
+def make_segmentation_dataset(
+    config: FinetuneConfig,
+    found: AnnotatedFilms,
+    chosen: Sequence[LabelledFilm],
+    image_size: tuple[int, int],
+    *,
+    training: bool,
+) -> FilmDataset:
+    """Films with the pixels of lesions; in training each is cropped, flipped and changed in exposure at random."""
+    return FilmDataset(
+        found.films,
+        [film.index for film in chosen],
+        train_transform(config.augment, image_size) if training else evaluation_transform(image_size),
+        config.seed,
+        integers=training,
+        lesions=found.annotations.lesions,
+    )
+
+
+@torch.no_grad()
+def draw_maps(
+    task: nn.Module, dataset: FilmDataset, batch_size: int, device: torch.device, *, shown: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Runs a segmenter, in evaluation mode, over films, in order.
+
+    Args:
+        task: the segmenter, on the device.
+        dataset: the films.
+        batch_size: films at a time.
+        device: where the segmenter is.
+        shown: whether a bar is drawn.
+
+    Yields:
+        For each film (H, W) the probability of a lesion, in pixels of what the network met, and (gh, gw) what it saw.
+    """
+    loader = evaluation_loader(dataset, batch_size=batch_size, workers=0)
+    for batch in tqdm(loader, desc="predict", unit="batch", leave=False, disable=None if shown else True):
+        out = task({"image": batch["image"].to(device)})
+        yield from zip(out["logits"][:, 0].float().sigmoid().cpu(), out["visible"].cpu(), strict=True)
+
+
+def at_size(probability: Tensor, size: tuple[int, int]) -> Tensor:
+    """Probabilities (H, W) interpolated to another height and width, float64."""
+    wide = F.interpolate(probability[None, None].double(), size=size, mode="bilinear", align_corners=False)
+    return wide[0, 0].clamp(0, 1)
+
+
+class SegmentationValidation:
+    """Measures the validation films at the end of each epoch.
+
+    Args:
+        dataset: the validation films.
+        batch_size: films at a time.
+    """
+
+    def __init__(self, dataset: FilmDataset, batch_size: int) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+
+    def __call__(self, step: int, epoch: int, module: nn.Module) -> dict[str, float]:
+        """Gives Dice of all pixels at the best threshold (not a number where there is no lesion), and the loss.
+
+        Both are in pixels of what the network met.
+        """
+        device = next(module.parameters()).device
+        counts = PixelCounts()
+        losses = []
+        for batch in evaluation_loader(self.dataset, batch_size=self.batch_size, workers=0):
+            out = module({name: batch[name].to(device) for name in ("image", "lesion")})
+            losses.append(float(out["loss"]) * len(batch["image"]))
+            for probability, lesion in zip(out["logits"].float().sigmoid().cpu(), batch["lesion"], strict=True):
+                counts.add(probability[0].numpy(), lesion[0].numpy())
+        chosen = counts.choose().value
+        return {
+            "val/dice": float(counts.dice().max()) if counts.truth else math.nan,
+            "val/threshold": math.nan if chosen is None else chosen,
+            "val/loss": sum(losses) / max(1, counts.images),
+        }
