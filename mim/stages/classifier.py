@@ -13,6 +13,7 @@ from mim.errors import MimError
 from mim.files import write_atomically
 from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights, read_exported
 from mim.stages.common import NetworkInput, configured_encoder, logger, resolve_input
+from mim.stages.label_kinds import task_labels
 from mim.stages.masker import FrozenEncoder, build_masker, mask_training, rebuilding_error
 from mim.stages.score_source import source_of_run, start_source
 from mim.tasks import MaskedClassifier, RebuildingError
@@ -30,7 +31,7 @@ class TaskDescription:
         encoder: how to build the encoder.
         mean: normalisation of pixels.
         std: normalisation of pixels.
-        classes: names of the classes; a label is a place in this list.
+        classes: names of the classes; a label is a place in this list. Of several labels their names.
         split_hash: who is in which split.
         met_in_pretraining: test films that the pretraining run met.
         masker_encoder: the encoder whose tokens the masker reads; None where it reads none.
@@ -118,7 +119,7 @@ def build_classifier(
         config: settings of the run.
         encoder: with its weights.
         meets: how pixels are normalised.
-        classes: number of classes.
+        classes: number of classes, of grades, or of labels.
         class_weights: of the cross entropy, or None.
         masker_encoder: whose tokens the masker reads, if it does; its weights have yet to be loaded.
         rebuilding: what teaches the masker by rebuilding, in training.
@@ -147,6 +148,7 @@ def build_classifier(
             rebuilding=rebuilding,
             focal_gamma=config.focal_gamma if config.loss == "focal" else None,
             trained_blocks={"full": None, "probe": 0, "last_blocks": config.tuned_blocks}[config.tuning],
+            labels=task_labels(config),
         )
     except ValueError as error:
         raise MimError(f"tuned_blocks: {error}") from error

@@ -48,6 +48,7 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
     output = Path(config.output) if config.output else beside(*paths)
     require_free(output)
     require_comparable(*runs)
+    runs[0].require_two_classes("a comparison")
     first, second = (measured(run, config, measure) for run in runs)
     warnings = list(describe_films(first, second))
     settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
