@@ -54,10 +54,20 @@ class LabelledDataConfig(DataConfig):
     labels: str | None = Field(
         None, description="CSV of labels, relative to data.path: image, label columns; patient_id and split if known"
     )
-    target: str | None = Field(
+    target: str | tuple[str, ...] | None = Field(
         None,
-        description="label column to learn; films where it is empty count as unlabelled; task=detect and "
+        description="label column to learn; films where it is empty count as unlabelled; a list of columns of 0 and 1 "
+        "= several labels, each for itself, of which a film may lack some; task=detect and "
         "segment have none, they learn from data.boxes",
+    )
+    label_kind: Literal["classes", "ordered"] = Field(
+        "classes",
+        description="what the values of one data.target are: classes = two, or more without an order; ordered = three "
+        "grades or more, from the mildest to the worst",
+    )
+    label_order: tuple[str, ...] | None = Field(
+        None,
+        description="data.label_kind=ordered: the grades, mildest first; null = by number, or by a known scale",
     )
     boxes: str | None = Field(
         None,

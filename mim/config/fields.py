@@ -24,6 +24,7 @@ class Setting:
         default: Value where nothing is said.
         meaning: Description from the schema.
         is_text: Whether any text is taken.
+        is_list: Whether a list is taken.
         nullable: Whether null is taken.
         free: Whether any keys may stand below it.
         choices: The only values taken; empty where there is no such list.
@@ -35,6 +36,7 @@ class Setting:
     default: Any
     meaning: str
     is_text: bool
+    is_list: bool
     nullable: bool
     free: bool
     choices: tuple[Any, ...]
@@ -106,6 +108,7 @@ def _setting(key: str, field: FieldInfo) -> Setting:
         default=field.get_default(call_default_factory=True),
         meaning=field.description or "",
         is_text=str in members and not {int, float} & set(members),
+        is_list=any(get_origin(member) is tuple for member in members),
         nullable=nullable,
         free=any(get_origin(member) is dict for member in members),
         choices=choices,

@@ -128,6 +128,8 @@ def _override_value(setting: Setting | None, text: str) -> Any:
     if setting is None or not setting.is_text:
         return parse_yaml(text).tree
     stripped = text.strip()
+    if setting.is_list and stripped.startswith("["):
+        return parse_yaml(text).tree
     if stripped[:1] in ("'", '"'):
         try:
             document = parse_yaml(stripped)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mim.data.label_values import LabelKind, LabelValues, read_values
 from mim.data.matching import FilmFinder, locate
 from mim.data.patients import join_patients
 from mim.data.privacy import salted_hash
@@ -14,7 +15,6 @@ from mim.errors import MimError
 
 logger = logging.getLogger(__name__)
 
-ONE_CLASS = "film"  # of all films where no column is learnt
 _NAMED = 3  # rows a warning quotes
 
 
@@ -36,6 +36,7 @@ class LabelledFilm:
         perceptual_hash: Hash that differs little between copies of a film (see `mim.data.duplicates`).
         site: Where it was taken, as the CSV says; never written anywhere by this name.
         date: When it was taken, as the CSV says (yyyymmdd); never written anywhere.
+        labels: Of several labels which it has: 1, 0, or -1 where that is not known; empty where there is one column.
     """
 
     index: int
@@ -50,6 +51,7 @@ class LabelledFilm:
     perceptual_hash: str = ""
     site: str = ""
     date: str = ""
+    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,15 @@ class LabelledFilms:
 
     Attributes:
         films: In the order of the dataset.
-        classes: Values of the target column; a label is a place in this list.
-        target: The label column; empty where none is learnt.
+        classes: Values of the target column, of several labels what films are drawn by; a label is a place in this
+            list.
+        target: The label column; empty where none is learnt; of several labels all their names.
         path: The CSV.
         has_split: Whether the CSV has a `split` column.
         unlabelled: Rows of the CSV whose target is empty.
         missing: What the `image` column of other rows names and the dataset does not have.
         columns: All columns of the CSV.
+        labels: Names of several labels; empty where there is one column, or none.
     """
 
     films: tuple[LabelledFilm, ...]
@@ -75,10 +79,18 @@ class LabelledFilms:
     unlabelled: int
     missing: tuple[str, ...]
     columns: tuple[str, ...]
+    labels: tuple[str, ...] = ()
 
 
 def attach_labels(
-    dataset: PreparedDataset, source: Path, labels_csv: Path | str, target: str | None, salt: bytes
+    dataset: PreparedDataset,
+    source: Path,
+    labels_csv: Path | str,
+    target: str | Sequence[str] | None,
+    salt: bytes,
+    *,
+    kind: LabelKind = "two",
+    order: Sequence[str] | None = None,
 ) -> LabelledFilms:
     """Join the labels of a CSV to the films of a dataset.
 
@@ -90,23 +102,27 @@ def attach_labels(
         dataset: The films.
         source: The folder of films, or the prepared dataset (data.path).
         labels_csv: The CSV, relative to `source` or to the folder that the dataset was prepared from.
-        target: The label column; a film whose cell is empty is unlabelled. None = every row counts, and all films are
-            of one class: what is learnt stands elsewhere, and the CSV says whose films they are.
+        target: The label column; a film whose cell is empty is unlabelled. A list = several labels, each a column of 0
+            and 1; a film is unlabelled where all its cells are empty. None = every row counts, and all films are of one
+            class: what is learnt stands elsewhere, and the CSV says whose films they are.
         salt: What the dataset's ids were hashed with (`mim.data.dataset_salt`).
+        kind: What the values of one column are: exactly two classes, two or more, or grades in their order.
+        order: The grades, mildest first; None = where it is known.
 
     Raises:
         MimError: A file or column is missing, a film has two labels, a split is not a known word, a date is not one, or
-            the labels are not of exactly two classes.
+            the labels are not such as they should be.
     """
     path = locate(dataset, source, labels_csv)
     if not path.is_file():
         raise MimError(f"{path}: there is no such file (data.labels is relative to data.path)")
     table = read_table(path)
     table.require("image")
-    if target is not None:
-        table.require(target, "data.target")
+    columns = () if target is None else (target,) if isinstance(target, str) else tuple(target)
+    for column in columns:
+        table.require(column, "data.target")
     finder = FilmFinder(dataset, source, table.path)
-    found, missing, unlabelled = _match(table, target, finder)
+    found, missing, unlabelled = _match(table, columns, finder)
     if missing:
         logger.warning(
             "%s: %d rows name films that are not in the dataset (rows %s); they are absent or were skipped, see "
@@ -114,17 +130,15 @@ def attach_labels(
             *(table.path, len(missing), _quote(missing)),
         )
     if not found:
-        which = "no row" if target is None else f"no row with a value under {target!r}"
+        which = f"no row with a value under {' or '.join(map(repr, columns))}" if columns else "no row"
         raise MimError(f"{table.path}: {which} names a film of {source} (data.labels)")
-    classes: tuple[str, ...] = (ONE_CLASS,)
-    if target is not None:
-        classes = _find_classes(table.path, target, [row.cells[target] for row in found.values()])
     has_split = "split" in table.columns
+    in_order = dict(sorted(found.items()))
+    values = read_values(table.path, list(in_order.values()), target, kind, order)
     films = []
-    for number, row in sorted(found.items()):
+    for place, (number, row) in enumerate(in_order.items()):
         split = parse_split(table, row) if has_split else None
-        label = 0 if target is None else classes.index(row.cells[target])
-        films.append(_label(dataset, number, row, label, split, parse_date(table, row), salt))
+        films.append(_label(dataset, number, row, values, place, split, parse_date(table, row), salt))
     films = _with_one_id_each(table, films)
     _warn_of_unknown_patients(table, films)
     if target is not None and any(row.tile is not None for row in dataset.rows):
@@ -134,11 +148,19 @@ def attach_labels(
             table.path,
         )
     return LabelledFilms(
-        tuple(films), classes, target or "", table.path, has_split, unlabelled, tuple(missing.values()), table.columns
+        tuple(films),
+        values.classes,
+        ", ".join(columns),
+        table.path,
+        has_split,
+        unlabelled,
+        tuple(missing.values()),
+        table.columns,
+        values.labels,
     )
 
 
-def _match(table: Table, target: str | None, finder: FilmFinder) -> tuple[dict[int, TableRow], dict[int, str], int]:
+def _match(table: Table, columns: Sequence[str], finder: FilmFinder) -> tuple[dict[int, TableRow], dict[int, str], int]:
     """Find the labelled rows' films; also the names that match none, by row, and the number of rows without a label."""
     found: dict[int, TableRow] = {}
     missing: dict[int, str] = {}
@@ -146,20 +168,20 @@ def _match(table: Table, target: str | None, finder: FilmFinder) -> tuple[dict[i
     for row in table.rows:
         if not row.cells["image"]:
             raise MimError(f"{table.path}, row {row.line}: the cell under 'image' is empty")
-        if target is not None and not row.cells[target]:
+        if columns and not any(row.cells[column] for column in columns):
             unlabelled += 1
             continue
         numbers = finder.find(row.cells["image"])
         if not numbers:
             missing[row.line] = row.cells["image"]
         for number in numbers:
-            _check_agreement(table.path, target, found.setdefault(number, row), row)
+            _check_agreement(table.path, columns, found.setdefault(number, row), row)
     return found, missing, unlabelled
 
 
-def _check_agreement(path: Path, target: str | None, first: TableRow, second: TableRow) -> None:
+def _check_agreement(path: Path, columns: Sequence[str], first: TableRow, second: TableRow) -> None:
     for column in (
-        *(() if target is None else (target,)),
+        *columns,
         "patient_id",
         "study_id",
         "series_order",
@@ -174,28 +196,15 @@ def _check_agreement(path: Path, target: str | None, first: TableRow, second: Ta
             )
 
 
-def _find_classes(path: Path, target: str, values: Iterable[str]) -> tuple[str, ...]:
-    classes = tuple(sorted(set(values), key=_by_number_or_name))
-    if len(classes) == 1:
-        raise MimError(f"{path}: only one class under {target!r} ({classes[0]}): two are needed (data.target)")
-    if len(classes) > 2:
-        shown = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
-        raise MimError(
-            f"{path}: {len(classes)} values under {target!r} ({shown}): exactly two are supported (data.target); "
-            "empty cells are unlabelled films"
-        )
-    return classes
-
-
-def _by_number_or_name(value: str) -> tuple[bool, float, str]:
-    try:
-        return False, float(value), value
-    except ValueError:
-        return True, 0.0, value
-
-
 def _label(
-    dataset: PreparedDataset, number: int, row: TableRow, label: int, split: Split | None, date: str, salt: bytes
+    dataset: PreparedDataset,
+    number: int,
+    row: TableRow,
+    values: LabelValues,
+    place: int,
+    split: Split | None,
+    date: str,
+    salt: bytes,
 ) -> LabelledFilm:
     film = dataset.rows[number]
     written = row.cells.get("patient_id", "")
@@ -204,7 +213,7 @@ def _label(
         index=number,
         image_id=film.image_id,
         image=film.image,
-        label=label,
+        label=values.of_row[place],
         patient_id=patient,
         header_patient_id=film.patient_id,
         content=film.content,
@@ -213,6 +222,7 @@ def _label(
         perceptual_hash=film.perceptual_hash,
         site=row.cells.get("site", ""),
         date=date,
+        labels=values.several[place] if values.labels else (),
     )
 
 

@@ -47,7 +47,7 @@ class FilmDataset(Batched):
         indices: Which of its films, in the order in which `index` below counts them.
         transform: From stored film to pixels.
         seed: Of all that is random.
-        labels: Class of each film, if known.
+        labels: Class of each film, if known; or of each film several labels.
         transforms: Dictionary transforms (MONAI's contract) applied to each sample, one after the other; those with a
             `set_random_state(seed=...)` are reseeded before each sample.
         integers: Whether images stay whole numbers as they are stored, for `to_float` to turn into floats on the
@@ -64,7 +64,7 @@ class FilmDataset(Batched):
         indices: Sequence[int],
         transform: FilmTransform,
         seed: int,
-        labels: Sequence[int] | None = None,
+        labels: Sequence[int] | Sequence[Sequence[int]] | None = None,
         transforms: Sequence[Transform] = (),
         *,
         integers: bool = False,
@@ -113,7 +113,8 @@ class FilmDataset(Batched):
             sample["image"] = to_float(sample["image"])
         sample["index"] = index
         if self.labels is not None:
-            sample["label"] = self.labels.item(index)
+            several = self.labels.ndim > 1
+            sample["label"] = torch.from_numpy(self.labels[index].copy()) if several else self.labels.item(index)
         if self._features is not None:
             sample["features"] = torch.from_numpy(self._features[index].copy())
         for number, transform in enumerate(self._transforms):

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mim.data.label_values import MISSING
+from mim.data.labels import LabelledFilm
 from mim.data.splits import Splits
 from mim.data.tables import read_table
 from mim.files import write_atomically
@@ -17,7 +19,7 @@ UNUSED = "unused"
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """One row of splits.csv; `label` is the name of the class."""
+    """One row of splits.csv; `label` is the name of the class, of several labels all of them (`label_text`)."""
 
     image_id: str
     patient_id: str
@@ -50,9 +52,17 @@ def split_hash(splits: Splits | Sequence[SplitRow]) -> str:
     return hashlib.sha256(_to_csv([row for row in rows if row.split != UNUSED]).encode()).hexdigest()
 
 
+def label_text(splits: Splits, film: LabelledFilm) -> str:
+    """The class of a film by name; of several labels `name=1`, `name=0` or `name=?`, one after the other."""
+    if not splits.labels:
+        return splits.classes[film.label]
+    known = ("?" if value == MISSING else str(value) for value in film.labels)
+    return "; ".join(f"{name}={value}" for name, value in zip(splits.labels, known, strict=True))
+
+
 def _rows(splits: Splits) -> list[SplitRow]:
     return [
-        SplitRow(film.image_id, film.patient_id, name, splits.classes[film.label])
+        SplitRow(film.image_id, film.patient_id, name, label_text(splits, film))
         for name, films in (
             ("train", splits.train),
             ("val", splits.val),

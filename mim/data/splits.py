@@ -36,8 +36,9 @@ class Splits:
         train: Films to train on.
         val: Films that choose weights and threshold.
         test: Films to measure on.
-        classes: Names of the classes; a label is a place in this list.
+        classes: Names of the classes; a label is a place in this list. Of several labels: what films are drawn by.
         unused: Training films that `data.label_fraction` or `data.train_limit` leaves out.
+        labels: Names of several labels; empty where there is one column, or none.
     """
 
     train: tuple[LabelledFilm, ...]
@@ -45,6 +46,7 @@ class Splits:
     test: tuple[LabelledFilm, ...]
     classes: tuple[str, ...]
     unused: tuple[LabelledFilm, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,8 @@ def split_films(
     films: dict[Split, list[LabelledFilm]] = {"train": [], "val": [], "test": []}
     for film in labelled.films:
         films[split_of[film.patient_id]].append(film)
-    splits = Splits(tuple(films["train"]), tuple(films["val"]), tuple(films["test"]), labelled.classes)
+    parts = (tuple(films["train"]), tuple(films["val"]), tuple(films["test"]))
+    splits = Splits(*parts, labelled.classes, labels=labelled.labels)
     _check(splits, labelled)
     _check_copies(splits, labelled, copies)
     _warn_of_near_copies(splits, labelled.path)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 def write_splits(
     path: Path,
     labels: Path | str,
-    target: str,
+    target: str | Sequence[str],
     *,
     val_fraction: float,
     test_fraction: float,
@@ -38,7 +38,7 @@ def write_splits(
     Args:
         path: The prepared dataset.
         labels: The CSV, relative to `path` or to the folder that was prepared. The column is added in place.
-        target: The label column; the draw is stratified by it.
+        target: The label column, or several; the draw is stratified by it.
         val_fraction: Share of patients for validation.
         test_fraction: Share of patients for the test.
         seed: Of the draw.
@@ -53,7 +53,7 @@ def write_splits(
     if not is_prepared(path):
         raise MimError(f"{path} is not a prepared dataset: make one with python -m mim.data.prepare")
     dataset = PreparedDataset.open(path)
-    labelled = attach_labels(dataset, path, labels, target, dataset_salt(dataset, dataset.path.parent))
+    labelled = attach_labels(dataset, path, labels, target, dataset_salt(dataset, dataset.path.parent), kind="classes")
     if labelled.has_split:
         raise MimError(f"{labelled.path} has a column 'split' already: remove it to have another one drawn")
     splits = split_films(labelled, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, split_by=split_by)
@@ -65,8 +65,9 @@ def write_splits(
     table = read_table(labelled.path)
     finder = FilmFinder(dataset, path, labelled.path)
     rows: list[Sequence[str]] = [(*table.columns, "split")]
+    columns = (target,) if isinstance(target, str) else tuple(target)
     for row in table.rows:
-        numbers = finder.find(row.cells["image"]) if row.cells[target] else ()
+        numbers = finder.find(row.cells["image"]) if any(row.cells[name] for name in columns) else ()
         rows.append((*(row.cells[name] for name in table.columns), split_of[numbers[0]] if numbers else ""))
     try:
         write_rows(labelled.path, rows)
@@ -88,7 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--labels", default="labels.csv", help="CSV, relative to the dataset or its films (%(default)s)"
     )
-    parser.add_argument("--target", required=True, help="label column, by which the draw is stratified")
+    parser.add_argument(
+        "--target",
+        required=True,
+        nargs="+",
+        help="label column, by which the draw is stratified; or several of 0 and 1",
+    )
     parser.add_argument(
         "--val-fraction", type=float, default=0.2, help="share of patients for validation (%(default)s)"
     )
@@ -104,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda: write_splits(
             options.path,
             options.labels,
-            options.target,
+            options.target[0] if len(options.target) == 1 else options.target,
             val_fraction=options.val_fraction,
             test_fraction=options.test_fraction,
             seed=options.seed,

@@ -59,7 +59,7 @@ STYLE: Mapping[Any, Any] = MappingProxyType(
 BINS = 20
 
 
-def roc_plot(test: Predictions, val: Predictions, threshold: float | None, label: str) -> str:
+def roc_plot(test: Predictions, val: Predictions, threshold: float | None, label: str, drawing: str = "roc") -> str:
     """Draw sensitivity against 1 - specificity, with the point of the threshold on either split.
 
     Args:
@@ -67,6 +67,7 @@ def roc_plot(test: Predictions, val: Predictions, threshold: float | None, label
         val: Validation films; left out where they are not of both classes.
         threshold: Score at and above which a film is positive; None = not marked.
         label: What a screen reader says in the plot's place.
+        drawing: What sets its ids apart from those of other drawings of the page.
     """
 
     def draw(axes: Axes) -> None:
@@ -82,7 +83,7 @@ def roc_plot(test: Predictions, val: Predictions, threshold: float | None, label
                 _mark(axes, point, colour, marker, f"{name}, at the threshold")
         _square(axes, "1 − specificity (false alarms among negatives)", "sensitivity (positives found)")
 
-    return draw_plot("roc", draw, label)
+    return draw_plot(drawing, draw, label)
 
 
 def precision_recall_plot(test: Predictions, val: Predictions, threshold: float | None, label: str) -> str:

@@ -13,6 +13,7 @@ from mim.errors import MimError
 from mim.files import write_atomically
 from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights, read_exported
 from mim.stages.common import NetworkInput, configured_encoder, logger, resolve_input
+from mim.stages.label_kinds import task_labels
 from mim.stages.masker import FrozenEncoder, build_masker, mask_training, rebuilding_error
 from mim.stages.score_source import source_of_run, start_source
 from mim.stages.tuning import check_tuning, tune_encoder
@@ -31,7 +32,7 @@ class TaskDescription:
         encoder: how to build the encoder.
         mean: normalisation of pixels.
         std: normalisation of pixels.
-        classes: names of the classes; a label is a place in this list.
+        classes: names of the classes; a label is a place in this list. Of several labels their names.
         split_hash: who is in which split.
         met_in_pretraining: test films that the pretraining run met.
         masker_encoder: the encoder whose tokens the masker reads; None where it reads none.
@@ -126,7 +127,7 @@ def build_classifier(
         config: settings of the run.
         encoder: with its weights.
         meets: how pixels are normalised.
-        classes: number of classes.
+        classes: number of classes, of grades, or of labels.
         class_weights: of the cross entropy, or None.
         masker_encoder: whose tokens the masker reads, if it does; its weights have yet to be loaded.
         rebuilding: what teaches the masker by rebuilding, in training.
@@ -153,6 +154,7 @@ def build_classifier(
         std=meets.std,
         rebuilding=rebuilding,
         focal_gamma=config.focal_gamma if config.loss == "focal" else None,
+        labels=task_labels(config),
     )
     tune_encoder(config, task)
     return task

@@ -19,8 +19,9 @@ from mim.stages.measured_run import STORING, FinishedRun, Measure, MeasuredRun
 
 Side = MeasuredRun | MeasuredDetector
 
-COMPARISONS: Mapping[str, Compare] = MappingProxyType({"detect": compare_boxes})
-"""Other tasks give each film, or each study, a score."""
+COMPARISONS: Mapping[str, Compare] = MappingProxyType(
+    {"classify": compare_scores, "study": compare_scores, "detect": compare_boxes}
+)
 SUMMARY = MappingProxyType(
     {
         "auroc": "AUC",
@@ -57,7 +58,13 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
     output = Path(config.output) if config.output else beside(*paths)
     require_free(output)
     require_comparable(*runs)
-    compare = COMPARISONS.get(runs[0].settings.task, compare_scores)
+    if runs[0].settings.task not in COMPARISONS:
+        raise MimError(
+            f"{paths[0]}: runs with task={runs[0].settings.task} cannot be compared; give task="
+            + " or ".join(COMPARISONS)
+        )
+    runs[0].require_two_classes("a comparison")
+    compare = COMPARISONS[runs[0].settings.task]
     compared = compare(runs, config, measure)
     first, second = compared.sides
     warnings = [*compared.notes, *describe_films(first, second)]

@@ -27,8 +27,10 @@ from mim.data import (
 )
 from mim.data.annotations import Annotations, read_annotations
 from mim.data.augment import evaluation_transform, train_transform
+from mim.data.learnable import check_learnable
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
+from mim.evaluation.label_questions import mean_auroc
 from mim.models.features import at_resolution
 from mim.stages.classifier import TaskDescription, build_classifier, first_encoder
 from mim.stages.common import (
@@ -41,11 +43,13 @@ from mim.stages.common import (
     steps_per_epoch,
     writing,
 )
+from mim.stages.label_kinds import check_label_settings, known_counts, label_kind, positive_weights, task_labels
 from mim.stages.made_for import MadeFor
 from mim.stages.mask_watch import describe_scores
 from mim.stages.masker import check_lesions, frozen_encoder, load_tokens, masker_ready, rebuilding_error
 from mim.stages.score_source import save_source
 from mim.stages.tuning import count_learning
+from mim.tasks.classification import to_probabilities
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
 
 
@@ -60,17 +64,19 @@ def finetune(config: FinetuneConfig) -> Path:
         Interrupted: the run was asked to stop and saved itself.
     """
     check_lesions(config)
+    check_label_settings(config)
     check_imbalance(config)
     encoder, meets = first_encoder(config)
     reads = frozen_encoder(config, encoder.image_size)
     films, splits = labelled_films(config)
+    classes = splits.labels or splits.classes
     description = TaskDescription(
-        encoder.spec, meets.mean, meets.std, splits.classes, split_hash(splits), count_met(config, films, splits), reads
+        encoder.spec, meets.mean, meets.std, classes, split_hash(splits), count_met(config, films, splits), reads
     )
     labels = [film.label for film in splits.train]
-    weights = inverse_frequencies(labels, len(splits.classes)) if config.class_weights else None
+    weights = weigh_classes(splits) if config.class_weights else None
     teacher = rebuilding_error(config, encoder)
-    task = build_classifier(config, encoder, meets, len(splits.classes), weights, reads, teacher)
+    task = build_classifier(config, encoder, meets, len(classes), weights, reads, teacher)
     load_tokens(task.masker, Path(str(config.init)))
     # layers that timm builds and this task never asks have no gradient, nor has a part while it is not trained
     fabric = make_fabric(config.training, find_unused_parameters=True)
@@ -106,7 +112,7 @@ def finetune(config: FinetuneConfig) -> Path:
                 "films": content_hash(films, [film.index for film in splits.train]),
                 "split": description.split_hash,
             },
-            on_epoch_end=Validation(watched, config, ready),
+            on_epoch_end=Validation(watched, config, ready, classes),
             monitor=Monitor("val/auroc", since=ready),
             on_begin=begin,
         )
@@ -136,7 +142,8 @@ def join_labels(config: FinetuneConfig) -> tuple[PreparedDataset, LabelledFilms]
         raise MimError(f"data.{missing} is not set: give data.labels=<CSV in data.path> and data.target=<its column>")
     films = open_films(data)
     salt = dataset_salt(films, Path(data.cache))
-    labelled = attach_labels(films, Path(data.path), data.labels, data.target, salt)
+    kind = "two" if config.task != "classify" else data.label_kind
+    labelled = attach_labels(films, Path(data.path), data.labels, data.target, salt, kind=kind, order=data.label_order)
     known_lesions(data, films)  # evaluate.py draws them: it must not be the first to find that they are wrong
     return films, labelled
 
@@ -159,7 +166,10 @@ def divide(config: FinetuneConfig, labelled: LabelledFilms) -> Splits:
         copies=data.copies_across_splits,
     )
     splits = take_label_fraction(splits, data.label_fraction, config.seed)
-    return limit_training(splits, data.train_limit, config.seed)
+    splits = limit_training(splits, data.train_limit, config.seed)
+    if splits.labels or len(splits.classes) > 2:
+        check_learnable(splits, labelled.path, labelled.target)
+    return splits
 
 
 def known_lesions(data: LabelledDataConfig, films: PreparedDataset) -> Annotations | None:
@@ -208,12 +218,24 @@ def inverse_frequencies(labels: Sequence[int], classes: int) -> Tensor:
     return number.sum() / (len(number) * number)
 
 
+def weigh_classes(splits: Splits) -> Tensor:
+    """(classes,) inverse frequencies of the classes in the training; of several labels those of having them."""
+    if splits.labels:
+        return positive_weights([film.labels for film in splits.train])
+    return inverse_frequencies([film.label for film in splits.train], len(splits.classes))
+
+
 def count_films(splits: Splits) -> str:
     """How many films and patients each split has."""
     parts = []
     for name, films in (("training", splits.train), ("validation", splits.val), ("test", splits.test)):
         counts = Counter(splits.classes[film.label] for film in films)
         classes = ", ".join(f"{counts[label]} of class {label}" for label in splits.classes)
+        if splits.labels:
+            known = [known_counts([film.labels for film in films], place) for place in range(len(splits.labels))]
+            classes = ", ".join(
+                f"{label} {own} of {of} known" for label, (own, of) in zip(splits.labels, known, strict=True)
+            )
         parts.append(f"{name} {len(films)} films of {len({film.patient_id for film in films})} patients ({classes})")
     return "; ".join(parts)
 
@@ -238,13 +260,13 @@ def make_dataset(
         annotations: what is to be in samples as `lesion`; None = nothing.
     """
     transform = train_transform(config.augment, image_size) if training else evaluation_transform(image_size)
-    labels = [film.label for film in chosen]
+    several = task_labels(config) == "several"
     return FilmDataset(
         films,
         [film.index for film in chosen],
         transform,
         config.seed,
-        labels=labels,
+        labels=[film.labels for film in chosen] if several else [film.label for film in chosen],
         integers=training,
         lesions=None if annotations is None else annotations.lesions,
     )
@@ -257,10 +279,15 @@ class Validation:
         dataset: the validation films.
         config: batch size and masker are read.
         ready: steps after which a learned masker should decide.
+        classes: names of the classes, or of several labels.
     """
 
-    def __init__(self, dataset: FilmDataset, config: FinetuneConfig, ready: int = 0) -> None:
+    def __init__(
+        self, dataset: FilmDataset, config: FinetuneConfig, ready: int = 0, classes: Sequence[str] = ("0", "1")
+    ) -> None:
         self.dataset = dataset
+        self.labels = task_labels(config)
+        self.kind = label_kind(config, classes)
         self.masker = config.masker
         self.learned = config.masker.kind == "learned"
         self.ready = ready
@@ -269,6 +296,7 @@ class Validation:
     def __call__(self, step: int, epoch: int, module: nn.Module) -> dict[str, float]:
         """Gives AUROC (not a number where there is one class only), loss, the share of cells seen, and mask figures.
 
+        Of more than two classes, of grades and of several labels it is the mean over `mim.evaluation.label_questions`.
         The latter are of a masker that learns, with the share of lesion pixels that it shows where lesions are known;
         where it has collapsed, a warning says so.
         """
@@ -277,7 +305,7 @@ class Validation:
         shown, sought = 0.0, 0.0  # pixels of lesions
         for batch in evaluation_loader(self.dataset, batch_size=self.batch_size, workers=0):
             out = module({"image": batch["image"].to(device), "label": batch["label"].to(device)})
-            scores.append(out["logits"].float().softmax(dim=1)[:, 1].cpu())
+            scores.append(to_probabilities(out["logits"].float(), self.labels).cpu())
             labels.append(batch["label"])
             losses.append(float(out["loss"]) * len(batch["label"]))
             kept.append(float(out["keep"]) * len(batch["label"]))
@@ -288,7 +316,10 @@ class Validation:
                 visible = at_resolution(out["visible"].float(), (pixels.shape[2], pixels.shape[3])).cpu()
                 shown, sought = shown + float((visible * pixels).sum()), sought + float(pixels.sum())
         score, label = torch.cat(scores), torch.cat(labels)
-        auroc = float(binary_auroc(score, label)) if 0 < int(label.sum()) < len(label) else math.nan
+        if self.kind != "two":
+            auroc = mean_auroc(score.double().numpy(), label.numpy(), self.kind)
+        else:
+            auroc = float(binary_auroc(score[:, 1], label)) if 0 < int(label.sum()) < len(label) else math.nan
         figures = {"val/auroc": auroc, "val/loss": sum(losses) / len(label), "val/keep": sum(kept) / len(label)}
         if sought:
             figures["val/lesion_shown"] = shown / sought

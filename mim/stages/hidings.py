@@ -68,7 +68,7 @@ def with_hiding(task: MaskedClassifier, name: str, cell: int | None = None) -> H
     if own.keys() - learnt.keys():
         return None  # a mask token, which this run did not train
     encoder.load_state_dict({key: learnt[key] for key in own})
-    other = MaskedClassifier(encoder, task.head.linear.out_features, mean=task.mean, std=task.std)
+    other = MaskedClassifier(encoder, task.num_classes, mean=task.mean, std=task.std, labels=task.labels)
     other.head.load_state_dict(task.head.state_dict())
     other = other.to(next(task.parameters()).device).eval()
     return Hiding(name, other.requires_grad_(False))

@@ -17,6 +17,7 @@ from mim.evaluation import Predictions
 from mim.stages.classifier import TaskDescription
 from mim.stages.common import logger
 from mim.stages.finished_run import read_finished
+from mim.stages.label_kinds import label_kind, label_words, require_two_classes
 
 Measure = Callable[[EvaluateConfig], Path]
 """Evaluates one run and gives the folder of the report."""
@@ -53,6 +54,17 @@ class FinishedRun:
     def split(self, name: str) -> set[tuple[str, str, str]]:
         """Films of a split, each with its patient and the name of its class."""
         return {(row.image_id, row.patient_id, row.label) for row in self.rows if row.split == name}
+
+    def require_two_classes(self, what: str) -> None:
+        """Refuses what is only there for two classes.
+
+        Raises:
+            MimError: it is a classifier of more classes, of grades, or of several labels.
+        """
+        if self.settings.task == "classify":
+            classes = self.description.classes
+            kind = label_kind(self.settings, classes)
+            require_two_classes(kind, label_words(kind, classes), f"{self.path}: {what}")
 
     @property
     def checkpoint(self) -> str:

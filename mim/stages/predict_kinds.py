@@ -17,6 +17,7 @@ from mim.data.loader import to_float
 from mim.data.store import FilmLevels
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, load_classifier
+from mim.stages.label_kinds import label_kind
 from mim.stages.predict_answers import Answer, FoundBox, Predictor
 from mim.stages.predict_boxes import BoxFinder
 from mim.tasks import MaskedClassifier
@@ -41,14 +42,14 @@ class FilmClassifier:
         self._transform = evaluation_transform(description.encoder.image_size)
         self._classes = description.classes
         self._masked = config.masker.kind != "none"
-        self.positive = description.classes[1] if len(description.classes) == 2 else None
+        self.positive = description.classes[1] if label_kind(config, description.classes) == "two" else None
 
     @torch.inference_mode()
     def __call__(self, films: Sequence[FilmLevels]) -> list[Answer]:
         """Answers for some films, in their order."""
         images = [to_float(torch.from_numpy(self._transform(film.full, 0, film.half)[None])) for film in films]
         out = self._task({"image": self._fabric.to_device(torch.stack(images))})
-        scores = out["logits"].double().softmax(dim=1).cpu().numpy()
+        scores = self._task.probabilities(out["logits"].double()).cpu().numpy()
         visible = out["visible"].cpu().numpy()
         return [
             Answer(

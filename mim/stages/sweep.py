@@ -13,6 +13,8 @@ from mim.config import EvaluateConfig, FaithfulnessConfig, FinetuneConfig, door,
 from mim.data.locking import locked
 from mim.errors import Interrupted, MimError
 from mim.stages.common import logger, start_logging, write_lines, writing
+from mim.stages.finetune import join_labels
+from mim.stages.label_kinds import label_kind, label_words, require_two_classes, task_labels
 from mim.stages.measured_run import FinishedRun, MeasuredRun, measured
 from mim.stages.sweep_plan import SCRATCH, PlannedRun, SweepRequest, check_begun, plan_runs
 from mim.stages.sweep_results import SweptRun, write_results, write_runs
@@ -34,6 +36,7 @@ def sweep(request: SweepRequest) -> Path:
         Interrupted: the sweep was asked to stop.
     """
     check_settings(request.config)
+    check_labels(request.config)
     planned = plan_runs(request)
     with locked(request.output / ".lock", wait=False) as held:
         if not held:
@@ -68,6 +71,23 @@ def sweep(request: SweepRequest) -> Path:
             f"{failed[0].reason}; all are in sweep.csv, and the same command tries them again"
         )
     return request.output
+
+
+def check_labels(config: FinetuneConfig) -> None:
+    """Refuses labels of which no curve of AUROC against their number is drawn, before anything is trained.
+
+    Raises:
+        MimError: they are of more than two classes, grades, or several labels; or data and labels do not go together.
+    """
+    if config.task != "classify":
+        return
+    labels = task_labels(config)
+    if labels != "classes":
+        require_two_classes(labels, "grades" if labels == "ordered" else "several labels", "a sweep")
+    if config.data.labels is not None and config.data.target is not None:
+        classes = join_labels(config)[1].classes
+        kind = label_kind(config, classes)
+        require_two_classes(kind, label_words(kind, classes), "a sweep")
 
 
 def attempt(planned: PlannedRun, request: SweepRequest) -> SweptRun:

@@ -18,9 +18,11 @@ from mim.stages.detection import finetune_detector, rebuild_detector
 from mim.stages.evaluate import evaluate as evaluate_films
 from mim.stages.evaluate import open_finished
 from mim.stages.evaluate_detection import evaluate_detector
+from mim.stages.evaluate_labels import evaluate_labels
 from mim.stages.evaluate_segmentation import evaluate_segmenter
 from mim.stages.evaluate_study import evaluate_studies
 from mim.stages.finetune import finetune as finetune_films
+from mim.stages.label_kinds import label_kind, label_words, task_labels
 from mim.stages.segmentation import finetune_segmenter, rebuild_segmenter
 from mim.stages.study import finetune_studies, rebuild_study_classifier
 
@@ -46,7 +48,7 @@ class TaskKind:
 
 TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
     {
-        "classify": TaskKind(finetune_films, evaluate_films, rebuild_classifier),
+        "classify": TaskKind(finetune_films, evaluate_films, rebuild_classifier, data=("label_kind", "label_order")),
         "study": TaskKind(
             finetune_studies, evaluate_studies, rebuild_study_classifier, ("study",), ("study_label", "max_films")
         ),
@@ -83,16 +85,19 @@ def evaluate(config: EvaluateConfig) -> Path:
     """
     if config.second_run is not None:
         return compare_runs(config, evaluate)
-    _, finetuned, _ = open_finished(config)
-    if finetuned.task != "classify":
-        refuse_blocks(config, finetuned.task)
+    _, finetuned, description = open_finished(config)
     if finetuned.task != "segment" and config.segmentation != EvaluateConfig().segmentation:
         raise MimError(f"segmentation is read only of runs with task=segment, and this run has task={finetuned.task}")
+    if finetuned.task != "classify":
+        refuse_blocks(config, f"task={finetuned.task}")
+    elif (kind := label_kind(finetuned, description.classes)) != "two":
+        refuse_blocks(config, label_words(kind, description.classes))
+        return evaluate_labels(config)
     return TASK_KINDS[finetuned.task].evaluate(config)
 
 
-def refuse_blocks(config: EvaluateConfig, task: str) -> None:
-    """Refuses to be asked for blocks of the report that only a classifier of films has.
+def refuse_blocks(config: EvaluateConfig, has: str) -> None:
+    """Refuses to be asked for blocks of the report that only a classifier of films into two classes has.
 
     Raises:
         MimError: naming the block.
@@ -102,7 +107,9 @@ def refuse_blocks(config: EvaluateConfig, task: str) -> None:
         asked["faithfulness"] = config.faithfulness
     for name, settings in asked.items():
         if settings != type(settings)():
-            raise MimError(f"{name} is measured only of runs with task=classify, and this run has task={task}")
+            raise MimError(
+                f"{name} is measured only of runs with task=classify and two classes, and this run has {has}"
+            )
 
 
 def check_settings(config: FinetuneConfig) -> None:
@@ -121,6 +128,8 @@ def check_settings(config: FinetuneConfig) -> None:
     for key, field in LoraConfig.model_fields.items() if config.tuning != "lora" else ():
         if getattr(config.lora, key) != field.default:
             raise MimError(f"lora.{key} is read only with tuning=lora, and tuning is {config.tuning}")
+    if config.task not in ("classify", "detect") and task_labels(config) == "several":
+        raise MimError(f"data.target: a list of labels is read only with task=classify, and task is {config.task}")
     for name, kind in TASK_KINDS.items():
         if name == config.task:
             continue

@@ -1,6 +1,7 @@
 """A class for each film, from what a masker lets the encoder see."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +12,14 @@ from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask
 from mim.models.encoder import Encoder
 from mim.models.heads import ClassificationHead
+from mim.models.ordered_head import OrderedHead
 from mim.tasks.focal import focal_loss
+from mim.tasks.label_loss import several_labels_loss
 from mim.tasks.look import look, seen
 from mim.tasks.mask_training import MaskTraining, Rebuilding
 from mim.tasks.staged import Rest, draw_lesson, staged_plan, summed
+
+Labels = Literal["classes", "ordered", "several"]
 
 
 class MaskedClassifier(nn.Module):
@@ -25,9 +30,10 @@ class MaskedClassifier(nn.Module):
 
     Args:
         encoder: any encoder.
-        num_classes: number of classes.
+        num_classes: number of classes, of grades, or of labels.
         masker: `masker(batch) -> Mask`, or None: everything is seen.
-        class_weights: (num_classes,) weights of the cross entropy, or None.
+        class_weights: (num_classes,) weights of the cross entropy, or None; of several labels the weight of films that
+            have one, against 1 of those that do not.
         smoothing: label smoothing.
         mask_training: for a masker that learns.
         mean: subtracted from pixels in [0, 1].
@@ -35,6 +41,12 @@ class MaskedClassifier(nn.Module):
         rebuilding: gives the error of rebuilding what a mask hides; needed where `mask_training` has a weight for it.
         focal_gamma: learns by the focal loss with this gamma in the place of the cross entropy, without smoothing;
             None = cross entropy.
+        labels: `classes`: a film has one of them. `ordered`: they are grades, the mildest first, and the logits are
+            log-probabilities of a cumulative link (`mim.models.ordered_head`). `several`: each label is 0 or 1 for
+            itself, or -1 where that is not known.
+
+    Raises:
+        ValueError: there are fewer than three grades.
     """
 
     class_weights: Tensor | None
@@ -51,11 +63,15 @@ class MaskedClassifier(nn.Module):
         std: float = 1.0,
         rebuilding: Rebuilding | None = None,
         focal_gamma: float | None = None,
+        labels: Labels = "classes",
     ) -> None:
         super().__init__()
         self.encoder = encoder
         encoder.set_normalisation(mean, std)
-        self.head = ClassificationHead(encoder, num_classes)
+        self.labels = labels
+        self.num_classes = num_classes
+        head = OrderedHead if labels == "ordered" else ClassificationHead
+        self.head: ClassificationHead | OrderedHead = head(encoder, num_classes)
         self.masker = masker
         self.register_buffer("class_weights", class_weights)
         self.smoothing = smoothing
@@ -82,8 +98,8 @@ class MaskedClassifier(nn.Module):
         """Classifies a batch.
 
         Args:
-            batch: `image` (B, C, H, W) with pixels in [0, 1]; `label` (B,) integers where a loss is wanted; `lesion`
-                (B, 1, H, W) bool where a masker learns from lesions.
+            batch: `image` (B, C, H, W) with pixels in [0, 1]; `label` (B,) integers where a loss is wanted, of several
+                labels (B, num_classes) of 0, 1 and -1; `lesion` (B, 1, H, W) bool where a masker learns from lesions.
 
         Returns:
             `logits` (B, num_classes), `visible` (B, gh, gw) bool and a masker's `scores`; with labels also `loss`,
@@ -122,6 +138,10 @@ class MaskedClassifier(nn.Module):
             mask = Mask(visible if hard else visible > 0, None if hard else visible)
         return self._look((image - self.mean) / self.std, mask)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, num_classes) logits to probabilities, which add up to 1 but where there are several labels."""
+        return to_probabilities(logits, self.labels)
+
     def _fit(self, mask: Mask) -> Mask:
         """Brings a decision about cells to the encoder's grid; one about pixels is a filter, and stays as it is."""
         if tuple(mask.visible.shape[1:]) == self.encoder.image_size:
@@ -143,8 +163,8 @@ class MaskedClassifier(nn.Module):
         together = torch.cat([self._look(image[own], mask) for own, mask in lesson.met])
         if lesson.stage == "masker" and self.mask_training.follow == "network":
             with torch.no_grad():
-                whole = self._look(image, None).float().softmax(dim=1)
-            loss_class = F.cross_entropy(together.float(), whole)
+                whole = self.probabilities(self._look(image, None).float())
+            loss_class = self._distance(together.float(), whole)
         else:
             loss_class = self._class_loss(together, batch["label"])
         return summed({"class": (loss_class, lesson.weight), **lesson.parts}) | lesson.figures | {"logits": together}
@@ -158,9 +178,21 @@ class MaskedClassifier(nn.Module):
         features, shown = look(self.encoder, image, mask)
         return self.head(features, shown)  # type: ignore[no-any-return]
 
+    def _distance(self, logits: Tensor, probabilities: Tensor) -> Tensor:
+        """Cross entropy to probabilities that somebody else gives."""
+        if self.labels == "several":
+            return F.binary_cross_entropy_with_logits(logits, probabilities)
+        return F.cross_entropy(logits, probabilities)
+
     def _class_loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        smoothing = self.smoothing if self.training else 0.0
+        if self.labels == "several":
+            return several_labels_loss(logits.float(), label, self.class_weights, self.focal_gamma or 0.0, smoothing)
         if self.focal_gamma is not None:
             return focal_loss(logits.float(), label, self.focal_gamma, self.class_weights)
-        return F.cross_entropy(
-            logits.float(), label, weight=self.class_weights, label_smoothing=self.smoothing if self.training else 0.0
-        )
+        return F.cross_entropy(logits.float(), label, weight=self.class_weights, label_smoothing=smoothing)
+
+
+def to_probabilities(logits: Tensor, labels: Labels) -> Tensor:
+    """(B, K) logits to probabilities, which add up to 1 but where there are several labels."""
+    return logits.sigmoid() if labels == "several" else logits.softmax(dim=1)

@@ -1,0 +1,120 @@
+"""The report and `metrics.json` of more than two classes, of grades and of several labels."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mim.evaluation.embedding import embed
+from mim.evaluation.header import Header
+from mim.evaluation.label_errors import ErrorGroup
+from mim.evaluation.metrics import SCHEMA_VERSION, Settings
+from mim.evaluation.pictures import Cells, Pixels, film_picture, mask_picture
+from mim.evaluation.report import TEMPLATES
+from mim.evaluation.section import Section
+from mim.files import write_atomically
+
+NO_ONE_THRESHOLD = "there is one for each class or label (blocks.labels.questions)"
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorFilm:
+    """A film of the test set to be shown, with boxes xyxy in pixels of `image`.
+
+    Attributes:
+        image_id: Its name in the table of predictions.
+        patient_id: Salted hash of its patient.
+        image: (H, W) in [0, 1].
+        visible: (gh, gw), True = seen; None = everything was seen.
+        boxes: Lesions that a reader marked.
+    """
+
+    image_id: str
+    patient_id: str
+    image: Pixels
+    visible: Cells | None
+    boxes: Sequence[Sequence[float]]
+
+
+def write_label_report(
+    folder: Path,
+    sections: Sequence[Section],
+    settings: Settings,
+    header: Header,
+    about: Sequence[tuple[str, str]],
+    errors: Sequence[tuple[ErrorGroup, Sequence[ErrorFilm]]],
+    warnings: Sequence[str] = (),
+) -> Path:
+    """Write `report.html` and `metrics.json` into a folder.
+
+    Args:
+        folder: Where; it is there.
+        sections: Blocks of the report, in order.
+        settings: How thresholds and intervals were made.
+        header: What the figures belong to.
+        about: How many films there are, title and text, for the head of the report.
+        errors: Of each kind the films that are shown, in the order of its errors.
+        warnings: Sentences to show at the top, before those of the sections.
+
+    Returns:
+        The report.
+
+    Raises:
+        MimError: A film that cannot be drawn.
+    """
+    lines = [*warnings, *(line for section in sections for line in section.first_lines)]
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "header": asdict(header),
+        "settings": asdict(settings),
+        "threshold": {"value": None, "chosen_on": "val", "reason": NO_ONE_THRESHOLD},
+        "blocks": {section.name: dict(section.figures) for section in sections},
+        "warnings": lines,
+    }
+    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    height, width = header.image_size
+    page = environment.get_template("labels.html.jinja").render(
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
+        header=header,
+        warnings=lines,
+        headline=[line[:1].upper() + line[1:] + "." for section in sections for line in section.summary],
+        about=[
+            ("Target", header.target),
+            *about,
+            ("Data, hash", header.data),
+            ("Split, hash", header.split),
+            ("Checkpoint, hash", header.checkpoint),
+            ("Version of mim", header.version),
+            ("Seed of the training", str(header.seed)),
+            ("Resolution", f"{height} x {width} pixels (height x width)"),
+            *header.more.items(),
+        ],
+        sections=sections,
+        groups=[_group(group, films) for group, films in errors],
+        confidence=f"{settings.confidence * 100:g} %",
+        settings=settings,
+    )
+    write_atomically(folder / "metrics.json", text + "\n")
+    path = folder / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def _group(group: ErrorGroup, films: Sequence[ErrorFilm]) -> dict[str, Any]:
+    shown = [_case(film, error.said) for film, error in zip(films, group.errors, strict=True)]
+    return {"title": group.title, "text": group.text, "cases": shown}
+
+
+def _case(film: ErrorFilm, said: str) -> dict[str, Any]:
+    drawn = mask_picture(film.image, film.visible, film.boxes)
+    pictures = [
+        embed(film_picture(film.image), f"Film {film.image_id}, as it is"),
+        embed(drawn, f"The same film with what was seen of it and {len(film.boxes)} lesions framed"),
+    ]
+    return {"image_id": film.image_id, "patient_id": film.patient_id, "said": said, "pictures": pictures}
