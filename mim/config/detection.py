@@ -6,6 +6,8 @@ from pydantic import Field
 
 from mim.config.base import Config, Fraction
 
+Side = Annotated[int, Field(ge=16)]
+
 
 class DetectConfig(Config):
     """A detector over the encoder's maps. Read where `task` is `detect`."""
@@ -28,3 +30,16 @@ class DetectConfig(Config):
         0.5, description="of two boxes of a class that overlap by more (IoU) the one with the lower score is left out"
     )
     most: int = Field(100, ge=1, description="boxes of a film, at most")
+    window: tuple[Side, Side] | None = Field(
+        None,
+        description="height and width of the windows that films are trained on and searched in, in pixels of the film "
+        "before it was reduced; each becomes an image of input.image_size; null = whole films",
+    )
+    window_overlap: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.25, description="share of a window's sides by which neighbours overlap where a film is searched"
+    )
+    windows_per_film: int = Field(1, ge=1, description="windows of each training film in an epoch")
+    lesion_windows: Fraction = Field(
+        0.5,
+        description="share of the training windows that are placed where they hold a lesion; the others lie anywhere",
+    )

@@ -3,6 +3,7 @@
 import math
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +32,14 @@ class ChangedFilm:
         boxes: (M, 4) float32, x1, y1, x2, y2 in pixels of `image`, cut at its border.
         kept: (M,) which of the boxes that were given these are; one of which less than a pixel is left is gone.
         mask: (H', W') of its own type, or None if none was given.
+        cut: The part of the film that the image was made of, to the pixel; before a rotation.
     """
 
     image: Film
     boxes: NDArray[np.float32]
     kept: NDArray[np.int64]
     mask: NDArray[Any] | None
+    cut: Cut
 
 
 class FilmTransform:
@@ -72,6 +75,7 @@ class FilmTransform:
         half: Film | None = None,
         boxes: NDArray[np.float32] | None = None,
         mask: NDArray[Any] | None = None,
+        place: Callable[[Cut], Cut] | None = None,
     ) -> ChangedFilm:
         """Transform a film, and boxes and pixels on it along with it. The image is that of a call without them.
 
@@ -81,15 +85,18 @@ class FilmTransform:
             half: The same film at half the size, if it is at hand.
             boxes: (N, 4) x1, y1, x2, y2 as shares of the film's width and height.
             mask: (any height, any width) over the whole film; sampled, never mixed, so numbers of classes stay.
+            place: Where the part that was drawn of the whole film is taken instead: in a window of it.
         """
         cut = Cut.whole()
         if self._augment is not None:
             rng = random.Random(seed)  # noqa: S311
             cut = draw_cut(rng, self._augment)
+        if place is not None:
+            cut = place(cut)
         image, cut = cut.image(film, half, self.image_size)
         moved, kept = cut.boxes(_NO_BOXES if boxes is None else boxes, self.image_size)
         cut_mask = None if mask is None else cut.mask(mask, self.image_size)
-        changed = ChangedFilm(image, moved, kept, cut_mask)
+        changed = ChangedFilm(image, moved, kept, cut_mask, cut)
         return changed if self._extras is None else _apply(self._extras, rng.getrandbits(32), changed)
 
 
@@ -162,4 +169,4 @@ def _apply(extras: A.Compose, seed: int, film: ChangedFilm) -> ChangedFilm:
     image: Film = np.rint(changed["image"].clip(0, 1) * white).astype(film.image.dtype)
     boxes = np.asarray(changed["bboxes"], np.float32).reshape(-1, 4) if moved else film.boxes
     kept = np.asarray(changed["kept"], np.int64) if moved else film.kept
-    return ChangedFilm(image, boxes, kept, changed.get("mask"))
+    return ChangedFilm(image, boxes, kept, changed.get("mask"), film.cut)

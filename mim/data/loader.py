@@ -15,15 +15,23 @@ from mim.data.annotations import Lesion, draw_lesions
 from mim.data.augment import FilmTransform
 from mim.data.balanced import BalancedStream
 from mim.data.collate import collate_films
+from mim.data.cut import Cut
 from mim.data.seed import derive_seed
 from mim.data.store import PreparedDataset
+from mim.data.windows import enough_inside
 
 Place = tuple[int, int]  # epoch and index
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Batched(Dataset[dict[str, Any]], ABC):
-    """Samples by epoch and index, and how a batch is made of them."""
+    """Samples by epoch and index, and how a batch is made of them.
+
+    Attributes:
+        films: The prepared dataset that they are of.
+    """
+
+    films: PreparedDataset
 
     @abstractmethod
     def __len__(self) -> int:
@@ -133,6 +141,7 @@ def film_sample(
     lesions: Mapping[int, Sequence[Lesion]] | None,
     *,
     boxes: bool = False,
+    window: Callable[[Cut], Cut] | None = None,
 ) -> dict[str, Any]:
     """Transform one film, and what is annotated on it along with it.
 
@@ -143,25 +152,30 @@ def film_sample(
         seed: Of all that is random.
         lesions: What is annotated on films, by their number; None = nothing is drawn.
         boxes: Whether boxes are wanted beside pixels.
+        window: Where a window of the film is taken, given the part that the transform draws. Boxes of which too little
+            lies in it are left out (`mim.data.windows.enough_inside`). None = the whole film.
 
     Returns:
         `image` (1, H, W) as stored; with lesions `lesion`, bool (1, H, W), and on request `boxes` and `box_label`.
     """
     full, half = films.levels(film)
     if lesions is None:
-        return {"image": torch.from_numpy(transform(full, seed, half)[None])}
+        return {"image": torch.from_numpy(transform.together(full, seed, half, place=window).image[None])}
     own = lesions.get(film, ())
     mask = draw_lesions(own, full.shape).view(np.uint8) if own else None
     given = np.array([lesion.box for lesion in own], np.float32).reshape(-1, 4) if boxes else None
-    changed = transform.together(full, seed, half, given, mask)
+    changed = transform.together(full, seed, half, given, mask, window)
     pixels = np.zeros(changed.image.shape, np.bool_) if changed.mask is None else changed.mask != 0
     sample: dict[str, Any] = {
         "image": torch.from_numpy(changed.image[None]),
         "lesion": torch.from_numpy(pixels[None]),
     }
     if boxes:
-        sample["boxes"] = torch.from_numpy(changed.boxes)
-        sample["box_label"] = torch.tensor([own[kept].label for kept in changed.kept], dtype=torch.int64)
+        assert given is not None
+        enough = slice(None) if window is None else enough_inside(given[changed.kept], changed.cut)
+        sample["boxes"] = torch.from_numpy(changed.boxes[enough])
+        labels = [own[kept].label for kept in changed.kept[enough].tolist()]
+        sample["box_label"] = torch.tensor(labels, dtype=torch.int64)
     return sample
 
 

@@ -48,10 +48,22 @@ def tile_rectangles(area: Rectangle, side: int, overlap: int) -> list[Rectangle]
         side: Width and height of a window in pixels.
         overlap: In pixels, less than `side`.
     """
+    return cover(area, (side, side), (overlap, overlap))
+
+
+def cover(area: Rectangle, size: tuple[int, int], overlap: tuple[int, int]) -> list[Rectangle]:
+    """Cover an area as `tile_rectangles` does, with windows that need not be square.
+
+    Args:
+        area: What to cover.
+        size: Height and width of a window in pixels.
+        overlap: By how many rows and columns neighbours overlap at least; each less than the side.
+    """
+    (high, wide), (over_rows, over_columns) = size, overlap
     return [
-        Rectangle(left, top, min(left + side, area.right), min(top + side, area.bottom))
-        for top in _starts(area.top, area.bottom, side, overlap)
-        for left in _starts(area.left, area.right, side, overlap)
+        Rectangle(left, top, min(left + wide, area.right), min(top + high, area.bottom))
+        for top in _starts(area.top, area.bottom, high, over_rows)
+        for left in _starts(area.left, area.right, wide, over_columns)
     ]
 
 

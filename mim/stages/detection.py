@@ -16,6 +16,8 @@ from mim.data.annotations import Annotations
 from mim.data.augment import evaluation_transform, train_transform
 from mim.data.loader import Batched, FilmDataset, evaluation_loader
 from mim.data.manifest import ManifestRow
+from mim.data.window_loader import DrawnWindows
+from mim.data.windows import check_resolution
 from mim.errors import MimError
 from mim.evaluation import Detections, Lesions, Searched
 from mim.evaluation.coco import coco_values
@@ -28,6 +30,7 @@ from mim.stages.made_for import MadeFor
 from mim.stages.masker import build_masker, detector_training, frozen_encoder, load_tokens, rebuilding_error
 from mim.stages.score_source import source_of_run, start_source
 from mim.stages.tuning import tune_encoder
+from mim.stages.windows import FilmsInWindows, check_window_settings, search_windows
 from mim.tasks import MaskedDetector, RebuildingError
 from mim.training import Monitor, load_weights
 
@@ -91,7 +94,7 @@ def finetune_detector(config: FinetuneConfig) -> Path:
         ),
         monitor=Monitor("val/ap50"),
         made_for=MadeFor.of(found.films, [film.index for film in found.splits.train]),
-        watched=watched,
+        watched=watched.windows if isinstance(watched, FilmsInWindows) else watched,
     )
     return train_downstream(config, work)
 
@@ -114,6 +117,7 @@ def check_detection_settings(config: FinetuneConfig) -> None:
     if config.smoothing or not config.class_weights:
         key = "smoothing" if config.smoothing else "class_weights"
         raise MimError(f"{key} is read only with task=classify or study; leave it out")
+    check_window_settings(config.detect)
     detector_training(config.masker)
 
 
@@ -231,15 +235,36 @@ def make_detection_dataset(
     image_size: tuple[int, int],
     *,
     training: bool,
-) -> FilmDataset:
-    """Films with boxes; in training each is cropped, flipped and changed in exposure at random."""
+) -> Batched:
+    """Films with boxes, or windows of them; in training each is cropped, flipped and changed in exposure at random.
+
+    Raises:
+        MimError: windows need films that are stored at a higher resolution.
+    """
+    indices, detect, lesions = [film.index for film in chosen], config.detect, found.annotations.lesions
+    if detect.window is not None:
+        splits = found.splits
+        every = [film.index for film in (*splits.train, *splits.val, *splits.test)]
+        check_resolution(found.films, every, detect.window, image_size)
+        if not training:
+            return FilmsInWindows(found.films, indices, image_size, detect, lesions)
+        return DrawnWindows(
+            found.films,
+            indices,
+            train_transform(config.augment, image_size),
+            config.seed,
+            window=detect.window,
+            lesions=lesions,
+            lesion_share=detect.lesion_windows,
+            per_film=detect.windows_per_film,
+        )
     return FilmDataset(
         found.films,
-        [film.index for film in chosen],
+        indices,
         train_transform(config.augment, image_size) if training else evaluation_transform(image_size),
         config.seed,
         integers=training,
-        lesions=found.annotations.lesions,
+        lesions=lesions,
         boxes=True,
     )
 
@@ -259,7 +284,10 @@ def count_boxes(found: AnnotatedFilms) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a detector made of some films: boxes on each as shares of its width and height, and what was visible."""
+    """What a detector made of some films: boxes on each as shares of its width and height, and what was visible.
+
+    What was visible of a film that was searched in windows is stitched together (`mim.stages.windows.stitch`).
+    """
 
     boxes: list[Tensor]
     labels: list[Tensor]
@@ -271,16 +299,23 @@ class Found:
 def find_boxes(
     task: nn.Module, dataset: Batched, batch_size: int, device: torch.device, *, shown: bool = False
 ) -> Found:
-    """Runs a detector, in evaluation mode, over films, in order.
+    """Runs a detector, in evaluation mode, over films, in order: over each as a whole, or window by window.
 
     Args:
         task: the detector, on the device.
         dataset: the films.
-        batch_size: films at a time.
+        batch_size: films, or windows, at a time.
         device: where the detector is.
         shown: whether a bar is drawn.
     """
     found = Found([], [], [], [])
+    if isinstance(dataset, FilmsInWindows):
+        for film in search_windows(task, dataset, batch_size, device, shown=shown):
+            found.boxes.append(film.boxes)
+            found.labels.append(film.label)
+            found.scores.append(film.score)
+            found.visible.append(film.visible)
+        return found
     loader = evaluation_loader(dataset, batch_size=batch_size, workers=0)
     for batch in tqdm(loader, desc="predict", unit="batch", leave=False, disable=None if shown else True):
         out = task({"image": batch["image"].to(device)})
@@ -358,7 +393,7 @@ class DetectionValidation:
 
     def __init__(
         self,
-        dataset: FilmDataset,
+        dataset: Batched,
         chosen: Sequence[LabelledFilm],
         classes: Sequence[str],
         annotations: Annotations,

@@ -8,7 +8,7 @@ import numpy as np
 
 from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
 from mim.data import LabelledFilm, save_near_copies
-from mim.data.loader import FilmDataset
+from mim.data.loader import Batched
 from mim.data.manifest import ManifestRow
 from mim.errors import MimError
 from mim.evaluation import (
@@ -109,7 +109,7 @@ def worst_films(
     searched: Searched,
     chosen: Sequence[LabelledFilm],
     rows: Sequence[ManifestRow],
-    dataset: FilmDataset,
+    dataset: Batched,
     found: Found,
 ) -> tuple[list[FilmErrors], list[FilmErrors]]:
     """Test films with the most missed lesions, and with the most confident wrong marks."""

@@ -41,13 +41,14 @@ PRETRAINING = {
     "fcmae_convnextv2_tiny": (*SMALL_IMAGE, "encoder.timm_args={depths: [1, 1, 1, 1]}"),
 }
 OF_STUDIES = ("study",)
-OF_BOXES = ("detect_teeth", "detect_masked", "segment_caries")
+OF_BOXES = ("detect_teeth", "detect_masked", "detect_caries_windows", "segment_caries")
 FROM_SCRATCH = {
     "classify_scratch_resnet": SMALL_IMAGE,
     "threshold_resnet": SMALL_IMAGE,
     "detect_teeth": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
     "detect_masked": SMALL_IMAGE,
     "segment_caries": (*SMALL_IMAGE, "encoder.timm_args={layers: [1, 1, 1, 1]}"),
+    "detect_caries_windows": (*SMALL_IMAGE, "detect.window=[64,64]", "encoder.timm_args={layers: [1, 1, 1, 1]}"),
 }
 
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def test_a_detector_is_trained_watched_and_measured(run: Path, tmp_path: Path, p
         (("detect.channels=40",), "detect.channels"),
         (("smoothing=0.1",), "smoothing is read only with task=classify"),
         (("data.study_label=any",), "data.study_label is read only with task=study"),
+        (("detect.lesion_windows=0.2",), "detect.lesion_windows says nothing without detect.window"),
+        (("detect.window=[8,8]",), "detect.window"),
+        (
+            ("detect.window=[64,64]", "input.image_size=[64,64]", "data.long_side=64"),
+            "detect.window: 40 of 40 films are stored with fewer pixels than windows of 64 x 64",
+        ),
         (("task=classify", "data.target=caries", "masker.kind=none"), "detect.channels is read only with task=detect"),
     ],
 )
@@ -146,3 +153,33 @@ def test_a_detector_behind_what_a_pretrained_model_scores(
     succeed("evaluate", folder, "bootstrap=100", "accelerator=cpu")
     share = json.loads((folder / "metrics.json").read_text())["blocks"]["mask"]["share"]
     assert share == pytest.approx(0.6, abs=0.1)
+
+
+def test_films_are_searched_in_windows_and_a_window_as_large_as_a_film_changes_no_box(
+    boxed: tuple[str, ...], run: Path, phantom: Path, tmp_path: Path
+) -> None:
+    trained = tmp_path / "windows"
+    windows = ("detect.window=[64,64]", "detect.windows_per_film=2", "input.image_size=[64,64]")
+    succeed("finetune", FILE, *SMALL, *boxed, *windows, f"output={trained}")
+    assert any("val/ap50" in record for record in read_metrics(trained))
+    report = tmp_path / "report"
+    said = succeed("evaluate", trained, f"output={report}", "bootstrap=100", "accelerator=cpu")
+    assert "test AP50" in said.out
+    found = Detections.load(report / "detections.csv")
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= [128, 96, 128, 96]).all()
+    assert len(set(found.boxes[:, 0] // 64)) > 1, "on both sides of the films"
+    assert np.bincount(found.image).max() <= 5, "detect.most"
+    assert (report / "report.html").read_text().count("data:image/png;base64,") >= 2
+
+    same = tmp_path / "same"
+    shutil.copytree(run, same)
+    settings = (same / "config.yaml").read_text()
+    (same / "config.yaml").write_text(settings.replace("window: null", "window: [96, 128]"))
+    assert "window: [96, 128]" in (same / "config.yaml").read_text()
+    tables = []
+    for folder in (run, same):
+        output = tmp_path / f"report of {folder.name}"
+        succeed("evaluate", folder, f"output={output}", "bootstrap=100", "accelerator=cpu")
+        tables.append((output / "detections.csv").read_text())
+    assert tables[0] == tables[1]
