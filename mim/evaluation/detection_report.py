@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,10 @@ from mim.evaluation.embedding import embed
 from mim.evaluation.froc import HitRule, find_hits
 from mim.evaluation.header import Header
 from mim.evaluation.metrics import SCHEMA_VERSION, Settings
-from mim.evaluation.pictures import Cells, Pixels, film_picture, mask_picture
+from mim.evaluation.pictures import Cells, Pixels, film_picture
 from mim.evaluation.report import TEMPLATES
 from mim.evaluation.section import Section
+from mim.evaluation.viewer import CaseGroup, ShownCase, Viewer, frame, script, script_hash, show_mask
 from mim.files import write_atomically
 
 Places = npt.NDArray[np.int64]
@@ -136,6 +136,12 @@ def write_detection_report(
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
+    viewer = Viewer(
+        (
+            _group("False negatives", "false negative", "with lesions that were missed", missed),
+            _group("False positives", "false positive", "with marks that hit nothing", false),
+        )
+    )
     page = environment.get_template("detections.html.jinja").render(
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
         header=header,
@@ -143,10 +149,9 @@ def write_detection_report(
         headline=[line[:1].upper() + line[1:] + "." for line in section.summary],
         about=_about(header),
         sections=sections,
-        groups=[
-            _group("False negatives", "with lesions that were missed", missed),
-            _group("False positives", "with marks that hit nothing", false),
-        ],
+        viewer=viewer,
+        script=script() if viewer.cases else "",
+        script_source=f"'{script_hash(script())}'" if viewer.cases else "'none'",
         confidence=f"{settings.confidence * 100:g} %",
         settings=settings,
     )
@@ -170,16 +175,23 @@ def _about(header: Header) -> list[tuple[str, str]]:
     ]
 
 
-def _group(title: str, what: str, films: Sequence[FilmErrors]) -> dict[str, Any]:
+def _group(title: str, kind: str, what: str, films: Sequence[FilmErrors]) -> CaseGroup:
     count = len(films)
     text = f"The {count} worst {'film' if count == 1 else 'films'} {what}." if count else f"No films {what} are shown."
-    return {"title": title, "text": text, "cases": [_case(film) for film in films]}
+    return CaseGroup(title, text, tuple(_case(film, kind) for film in films))
 
 
-def _case(film: FilmErrors) -> dict[str, Any]:
-    drawn = mask_picture(film.image, film.visible, film.missed, marks=film.false)
-    pictures = [
-        embed(film_picture(film.image), f"Film {film.image_id}, as it is"),
-        embed(drawn, f"The same film with {len(film.missed)} missed lesions and {len(film.false)} wrong marks framed"),
-    ]
-    return {"image_id": film.image_id, "patient_id": film.patient_id, "said": film.said, "pictures": pictures}
+def _case(film: FilmErrors, kind: str) -> ShownCase:
+    grey = film_picture(film.image)
+    text, layers = show_mask(film.visible, grey)
+    shape = np.shape(film.image)
+    return ShownCase(
+        image_id=film.image_id,
+        patient_id=film.patient_id,
+        kind=kind,
+        score=None,
+        text=(film.said, *text),
+        film=embed(grey, f"Film {film.image_id}, {kind}, as it is"),
+        layers=tuple(layers),
+        frames=(*frame("boxes", film.missed, shape, grey.shape), *frame("marks", film.false, shape, grey.shape)),
+    )

@@ -1,32 +1,15 @@
 """Drawings of the faithfulness block: AUC against the share that is seen, and lesion recall by severity."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from mim.evaluation.curves import ACCENT, FAINT, INK, NEGATIVE, POSITIVE, page_drawing
+from mim.evaluation.curves import FAINT, INK, page_drawing
 from mim.evaluation.faithfulness import WAYS
 from mim.evaluation.figures import Figure
 from mim.evaluation.lesion_recall import Recall
-
-STYLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        name: MappingProxyType({"color": colour, "linestyle": line, "marker": marker, "linewidth": width})
-        for name, colour, line, marker, width in (
-            ("masker", POSITIVE, "-", "o", 2.4),
-            ("random", NEGATIVE, "--", "s", 1.8),
-            ("otsu", ACCENT, "-.", "^", 1.6),
-            ("variance", INK, ":", "v", 1.2),
-            ("reconstruction_error", INK, "--", "x", 1.2),
-            ("attention", ACCENT, ":", "D", 1.2),
-            ("oracle", FAINT, "-", "", 1.8),
-        )
-    }
-)
-"""Told apart without colour too."""
+from mim.evaluation.styles import STYLES
 
 
 def keep_curve(curves: Mapping[str, Mapping[float, Figure]], share: float | None, label: str) -> str:

@@ -2,38 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mim.evaluation.curves import ACCENT, FAINT, INK, NEGATIVE, POSITIVE, page_drawing
-
-STYLES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        name: MappingProxyType({"color": colour, "linestyle": line, "marker": marker, "linewidth": width})
-        for name, colour, line, marker, width in (
-            # what hides, and explanations of networks
-            ("drop", POSITIVE, "-", "o", 2.2),
-            ("layer", POSITIVE, "-", "o", 2.2),
-            ("sparse", ACCENT, "-", "s", 2.0),
-            ("token", ACCENT, "-", "s", 2.0),
-            # what paints over
-            ("grey", NEGATIVE, "--", "^", 1.3),
-            ("black", INK, "--", "v", 1.3),
-            ("mean", NEGATIVE, ":", "D", 1.3),
-            ("blur", INK, ":", "x", 1.3),
-            ("random order", FAINT, "-", "", 2.2),
-            ("occlusion", POSITIVE, "-", "o", 1.8),
-            ("lime", NEGATIVE, "--", "s", 1.5),
-            ("integrated gradients", ACCENT, "-.", "^", 1.5),
-            ("attention rollout", INK, ":", "D", 1.5),
-            ("masker", INK, "--", "x", 1.5),
-        )
-    }
-)
-"""Colour, line and marker of each name, so that curves are told apart without colour and alike in every plot."""
+from mim.evaluation.curves import page_drawing
+from mim.evaluation.styles import STYLES
 
 
 @dataclass(frozen=True)

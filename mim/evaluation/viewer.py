@@ -12,7 +12,7 @@ import numpy as np
 from mim.evaluation.embedding import embed
 from mim.evaluation.figures import Confusion
 from mim.evaluation.layers import explanation_layer, mask_layer
-from mim.evaluation.pictures import Case, film_picture, framed
+from mim.evaluation.pictures import Bytes, Case, Cells, film_picture, framed
 from mim.evaluation.section import Picture
 
 SCRIPT = Path(__file__).parent / "templates" / "viewer.js"
@@ -27,6 +27,25 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Frames:
+    """Boxes of one kind, each x, y, width, height in pixels of the film; framed from outside, so that none is covered.
+
+    Attributes:
+        kind: `boxes`, what a reader marked, or `marks`, what the model marked wrongly.
+        boxes: At least one.
+    """
+
+    kind: Literal["boxes", "marks"]
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+    @property
+    def said(self) -> str:
+        """How many there are, in words."""
+        what = "lesion frame" if self.kind == "boxes" else "wrong mark"
+        return f"{len(self.boxes)} {what}{'' if len(self.boxes) == 1 else 's'}"
+
+
+@dataclass(frozen=True)
 class ShownCase:
     """One film of the page.
 
@@ -34,26 +53,26 @@ class ShownCase:
         image_id: Its name in the predictions.
         patient_id: Salted hash of its patient.
         kind: `false negative` or `false positive`.
-        score: Probability of the positive class.
+        score: Probability of the positive class; None = the film has none.
         text: What was seen, and what the layers show.
         film: The film as it is.
         layers: In the order in which they are laid over it.
-        boxes: x, y, width, height in pixels of `film`; framed from outside, so that no lesion is covered.
+        frames: By kind; none where there is nothing to frame.
     """
 
     image_id: str
     patient_id: str
     kind: str
-    score: float
+    score: float | None
     text: tuple[str, ...]
     film: Picture
     layers: tuple[Layer, ...]
-    boxes: tuple[tuple[float, float, float, float], ...]
+    frames: tuple[Frames, ...]
 
     @property
-    def lesions(self) -> str:
-        """How many lesions are framed, in words."""
-        return f"{len(self.boxes)} lesion {'frame' if len(self.boxes) == 1 else 'frames'}"
+    def title(self) -> str:
+        """What is said of it while it is stepped through."""
+        return self.kind if self.score is None else f"{self.kind}, score {self.score:.3f}"
 
 
 @dataclass(frozen=True)
@@ -80,8 +99,13 @@ class Viewer:
     def layers(self) -> tuple[tuple[str, str, str], ...]:
         """Kind, name and key of each layer that a film of the page has."""
         kinds: set[str] = {layer.kind for case in self.cases for layer in case.layers}
-        kinds |= {"boxes"} if any(case.boxes for case in self.cases) else set()
-        known = (("mask", "Hidden cells", "M"), ("boxes", "Lesion frames", "B"), ("explanation", "Explanation", "E"))
+        kinds |= {frames.kind for case in self.cases for frames in case.frames}
+        known = (
+            ("mask", "Hidden cells", "M"),
+            ("boxes", "Lesion frames", "B"),
+            ("marks", "Wrong marks", "W"),
+            ("explanation", "Explanation", "E"),
+        )
         return tuple(layer for layer in known if layer[0] in kinds)
 
 
@@ -125,15 +149,7 @@ def script_hash(content: str) -> str:
 def _show(case: Case) -> ShownCase:
     kind = "false negative" if case.label else "false positive"
     grey = film_picture(case.image)
-    height, width = grey.shape
-    across, down = width / np.shape(case.image)[1], height / np.shape(case.image)[0]
-    corners = [framed(box, across, down) for box in case.boxes]
-    text = ["No mask: the network saw all of it."]
-    layers = []
-    if case.visible is not None:
-        visible = np.asarray(case.visible, dtype=bool)
-        text = [f"The network saw {int(visible.sum())} of {visible.size} cells ({visible.mean() * 100:.0f} %)."]
-        layers.append(Layer("mask", embed(mask_layer(visible, grey.shape), f"Hidden cells are hatched. {text[0]}")))
+    text, layers = show_mask(case.visible, grey)
     if case.explanation is not None:
         text.append(case.explained_by)
         tint = explanation_layer(case.explanation, grey.shape)
@@ -146,5 +162,42 @@ def _show(case: Case) -> ShownCase:
         text=tuple(text),
         film=embed(grey, f"Film {case.image_id}, {kind}, as it is"),
         layers=tuple(layers),
-        boxes=tuple((left, upper, right - left, lower - upper) for left, upper, right, lower in corners),
+        frames=frame("boxes", case.boxes, np.shape(case.image), grey.shape),
     )
+
+
+def show_mask(visible: Cells | None, picture: Bytes) -> tuple[list[str], list[Layer]]:
+    """Say how much the network saw, and draw what it did not; no layer where it saw all.
+
+    Args:
+        visible: (gh, gw), True = seen; None = there is no mask.
+        picture: What the layer lies over.
+    """
+    if visible is None:
+        return ["No mask: the network saw all of it."], []
+    cells = np.asarray(visible, dtype=bool)
+    said = f"The network saw {int(cells.sum())} of {cells.size} cells ({cells.mean() * 100:.0f} %)."
+    return [said], [Layer("mask", embed(mask_layer(cells, picture.shape), f"Hidden cells are hatched. {said}"))]
+
+
+def frame(
+    kind: Literal["boxes", "marks"],
+    boxes: Sequence[Sequence[float]],
+    film: tuple[int, ...],
+    picture: tuple[int, ...],
+) -> tuple[Frames, ...]:
+    """Frame boxes of a film on a picture of it; nothing where there are none.
+
+    Args:
+        kind: What they are.
+        boxes: xyxy in pixels of the film.
+        film: (height, width) of it.
+        picture: (height, width) of the picture.
+
+    Raises:
+        MimError: A box that is not four numbers.
+    """
+    if not len(boxes):
+        return ()
+    corners = [framed(box, picture[1] / film[1], picture[0] / film[0]) for box in boxes]
+    return (Frames(kind, tuple((x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in corners)),)

@@ -57,6 +57,9 @@ def test_a_detector_is_trained_watched_and_measured(run: Path, tmp_path: Path, p
     page = (output / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 2
     assert "framed in yellow" in page
+    assert page.count('<figure class="case"') >= 1
+    assert "<rect " in page
+    assert 'data-layer="boxes"' in page or 'data-layer="marks"' in page
 
 
 @pytest.mark.parametrize(
