@@ -95,6 +95,8 @@ def plan_runs(request: SweepRequest) -> list[PlannedRun]:
     if SCRATCH in request.inits and chosen is not None and (chosen.pretrained or chosen.weights is not None):
         given = "encoder.pretrained" if chosen.pretrained else "encoder.weights"
         raise MimError(f"--inits {SCRATCH}: {given} starts every run from weights of others; leave it out")
+    if SCRATCH in request.inits and request.config.tuning != "full":
+        raise MimError(f"--inits {SCRATCH}: tuning={request.config.tuning} would leave fresh weights as they are")
     names = name_inits(request.inits)
     planned = []
     for fraction in request.fractions:

@@ -161,6 +161,7 @@ def test_a_sweep_that_is_told_to_stop_goes_on_later(
         (("--inits", "scratch", "nowhere"), "nowhere: no encoder.json in it"),
         (("seed=3",), "seed is set by the sweep for each run: give --seeds"),
         (("encoder.pretrained=true",), "encoder.pretrained starts every run from weights of others"),
+        (("tuning=lora",), "--inits scratch: tuning=lora would leave fresh weights as they are"),
         (("bootstrp=3",), "unknown key bootstrp"),
         (("no.yaml",), "no.yaml does not exist"),
     ],
