@@ -231,7 +231,8 @@ def in_sight(target: Target, visible: Tensor, size: tuple[int, int]) -> Target:
     rows, columns = visible.shape
     down = _overlap(boxes[:, 1::2], rows, size[0] / rows)  # (N, gh)
     across = _overlap(boxes[:, ::2], columns, size[1] / columns)  # (N, gw)
-    shown = ((down @ visible.to(boxes.dtype)) * across).sum(dim=1)
+    # not as a product of matrices, which autocast would round
+    shown = (down[:, :, None] * across[:, None] * visible).sum(dim=(1, 2))
     kept = shown >= LEAST_SEEN * (down.sum(dim=1) * across.sum(dim=1))
     return {"boxes": boxes[kept], "labels": target["labels"][kept]}
 
