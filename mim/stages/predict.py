@@ -33,6 +33,7 @@ from mim.stages.predict_records import (
     is_finite,
     threshold_of,
 )
+from mim.stages.predict_segmentation import FilmSegmenter
 from mim.stages.predict_table import Entry, Results, to_text
 from mim.training import make_fabric
 
@@ -97,6 +98,8 @@ def predict(options: PredictOptions) -> dict[str, Any]:
     predictor = load_predictor(options.run, config, description, fabric)
     checkpoint = hash_of_weights(options.run)
     threshold = threshold_of(options.run, checkpoint, options.threshold)
+    if isinstance(predictor, FilmSegmenter):
+        predictor.drawn_from = threshold.value
     model = describe_model(config, description, preparation, checkpoint, predictor.positive, threshold)
     if predictor.positive is not None and threshold.value is None:
         logger.warning("films are scored and not called positive or negative: %s", threshold.reason)

@@ -97,8 +97,14 @@ class FilmClassifier:
         ]
 
 
+def _film_segmenter(run: Path, config: FinetuneConfig, description: TaskDescription, fabric: Fabric) -> Predictor:
+    from mim.stages.predict_segmentation import FilmSegmenter  # it takes `Answer` from here
+
+    return FilmSegmenter(run, config, description, fabric)
+
+
 PREDICTORS: Mapping[str, Callable[[Path, FinetuneConfig, TaskDescription, Fabric], Predictor]] = MappingProxyType(
-    {"classify": FilmClassifier}
+    {"classify": FilmClassifier, "segment": _film_segmenter}
 )
 
 
