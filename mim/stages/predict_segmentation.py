@@ -37,7 +37,8 @@ class FilmSegmenter:
         self._fabric = fabric
         self._transform = evaluation_transform(description.encoder.image_size)
         self._masked = config.masker.kind != "none"
-        self.positive = description.classes[0]
+        self._name = description.classes[0]
+        self.positive: str | None = self._name
         self.drawn_from: float | None = None
 
     @torch.inference_mode()
@@ -52,9 +53,9 @@ class FilmSegmenter:
             own = at_size(probability[row], (height, width))
             answers.append(
                 Answer(
-                    scores={self.positive: float(own.max())},
+                    scores={self._name: float(own.max())},
                     visible=visible[row] if self._masked else None,
-                    pixels={} if self.drawn_from is None else {self.positive: (own >= self.drawn_from).numpy()},
+                    pixels={} if self.drawn_from is None else {self._name: (own >= self.drawn_from).numpy()},
                 )
             )
         return answers
