@@ -19,6 +19,7 @@ from mim.stages.predict_films import FilmWork
 from mim.stages.predict_kinds import load_predictor
 from mim.stages.predict_options import PredictOptions
 from mim.stages.predict_records import describe_model, document, hash_of_weights, threshold_of
+from mim.stages.predict_segmentation import FilmSegmenter
 from mim.stages.predict_studies import StudyPredictor, StudyWork
 from mim.stages.predict_table import Results, to_text
 from mim.training import make_fabric
@@ -49,6 +50,8 @@ def predict(options: PredictOptions) -> dict[str, Any]:
     predictor = load(options.run, config, description, fabric)
     checkpoint = hash_of_weights(options.run)
     threshold = threshold_of(options.run, checkpoint, options.threshold)
+    if isinstance(predictor, FilmSegmenter):
+        predictor.drawn_from = threshold.value
     model = describe_model(config, description, preparation, checkpoint, predictor.positive, threshold)
     if (predictor.positive is not None or config.task == "detect") and threshold.value is None:
         logger.warning("what is found is scored and not called positive or negative: %s", threshold.reason)

@@ -20,6 +20,7 @@ from mim.stages.classifier import TaskDescription, load_classifier
 from mim.stages.label_kinds import label_kind
 from mim.stages.predict_answers import Answer, FoundBox, Predictor
 from mim.stages.predict_boxes import BoxFinder
+from mim.stages.predict_segmentation import FilmSegmenter
 from mim.tasks import MaskedClassifier
 
 __all__ = ["PREDICTORS", "Answer", "FilmClassifier", "FoundBox", "Predictor", "load_predictor"]
@@ -61,7 +62,7 @@ class FilmClassifier:
 
 
 PREDICTORS: Mapping[str, Callable[[Path, FinetuneConfig, TaskDescription, Fabric], Predictor]] = MappingProxyType(
-    {"classify": FilmClassifier, "detect": BoxFinder}
+    {"classify": FilmClassifier, "detect": BoxFinder, "segment": FilmSegmenter}
 )
 
 

@@ -1,0 +1,61 @@
+"""How a segmenter answers for films."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from mim.config import FinetuneConfig
+from mim.data.augment import evaluation_transform
+from mim.data.loader import to_float
+from mim.data.store import FilmLevels
+from mim.stages.classifier import TaskDescription
+from mim.stages.predict_answers import Answer
+from mim.stages.segmentation import at_size, load_segmenter
+
+
+class FilmSegmenter:
+    """The predictor of `task=segment`.
+
+    The score of a film is the highest probability of a pixel, so that a film is called positive where anything is
+    drawn in it.
+
+    Args:
+        run: folder of the run.
+        config: its settings.
+        description: what it remembers.
+        fabric: the device.
+
+    Attributes:
+        positive: what is sought.
+        drawn_from: the probability from which a pixel is drawn; None = films are scored, and nothing is drawn.
+    """
+
+    def __init__(self, run: Path, config: FinetuneConfig, description: TaskDescription, fabric: Fabric) -> None:
+        self._task = fabric.to_device(load_segmenter(run, config, description))
+        self._fabric = fabric
+        self._transform = evaluation_transform(description.encoder.image_size)
+        self._masked = config.masker.kind != "none"
+        self._name = description.classes[0]
+        self.positive: str | None = self._name
+        self.drawn_from: float | None = None
+
+    @torch.inference_mode()
+    def __call__(self, films: Sequence[FilmLevels]) -> list[Answer]:
+        """Answers for some films, in their order; pixels are those of the stored film."""
+        images = [to_float(torch.from_numpy(self._transform(film.full, 0, film.half)[None])) for film in films]
+        out = self._task({"image": self._fabric.to_device(torch.stack(images))})
+        probability, visible = out["logits"][:, 0].float().sigmoid().cpu(), out["visible"].cpu().numpy()
+        answers = []
+        for row, film in enumerate(films):
+            height, width = film.full.shape
+            own = at_size(probability[row], (height, width))
+            answers.append(
+                Answer(
+                    scores={self._name: float(own.max())},
+                    visible=visible[row] if self._masked else None,
+                    pixels={} if self.drawn_from is None else {self._name: (own >= self.drawn_from).numpy()},
+                )
+            )
+        return answers
