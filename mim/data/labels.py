@@ -106,7 +106,7 @@ def attach_labels(
     if target is not None:
         table.require(target, "data.target")
     finder = FilmFinder(dataset, source, table.path)
-    found, missing, unlabelled = _match(table, target, finder)
+    found, missing, unlabelled = _match(dataset, table, target, finder)
     if missing:
         logger.warning(
             "%s: %d rows name films that are not in the dataset (rows %s); they are absent or were skipped, see "
@@ -138,7 +138,9 @@ def attach_labels(
     )
 
 
-def _match(table: Table, target: str | None, finder: FilmFinder) -> tuple[dict[int, TableRow], dict[int, str], int]:
+def _match(
+    dataset: PreparedDataset, table: Table, target: str | None, finder: FilmFinder
+) -> tuple[dict[int, TableRow], dict[int, str], int]:
     """Find the labelled rows' films; also the names that match none, by row, and the number of rows without a label."""
     found: dict[int, TableRow] = {}
     missing: dict[int, str] = {}
@@ -149,7 +151,7 @@ def _match(table: Table, target: str | None, finder: FilmFinder) -> tuple[dict[i
         if target is not None and not row.cells[target]:
             unlabelled += 1
             continue
-        numbers = finder.find(row.cells["image"])
+        numbers = dataset.meant(finder.find(row.cells["image"]), row.cells)
         if not numbers:
             missing[row.line] = row.cells["image"]
         for number in numbers:

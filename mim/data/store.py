@@ -1,7 +1,7 @@
 """Prepared films on disk, read through a memory map that all workers and ranks share."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,6 +138,15 @@ class PreparedDataset:
         start = offset // self._pixels.itemsize
         full = self._view(start, height, width)
         return FilmLevels(full, self._view(start + full.size, *half_shape(height, width)))
+
+    def meant(self, numbers: Sequence[int], cells: Mapping[str, str]) -> tuple[int, ...]:
+        """Tell which of the films of a file the row of a CSV means.
+
+        Args:
+            numbers: The films.
+            cells: The row, by column.
+        """
+        return tuple(numbers)
 
     def _view(self, start: int, height: int, width: int) -> Film:
         film: Film = self._pixels[start : start + height * width].reshape(height, width)

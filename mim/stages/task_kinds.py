@@ -44,7 +44,7 @@ class TaskKind:
 
 TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
     {
-        "classify": TaskKind(finetune_films, evaluate_films, rebuild_classifier),
+        "classify": TaskKind(finetune_films, evaluate_films, rebuild_classifier, data=("crops", "crop_margin")),
         "study": TaskKind(
             finetune_studies, evaluate_studies, rebuild_study_classifier, ("study",), ("study_label", "max_films")
         ),
