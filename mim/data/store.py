@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,17 @@ class FilmLevels(NamedTuple):
 
     full: Film
     half: Film
+
+
+class StoredFilms(Protocol):
+    """Films at both stored sizes, and what is known of each, wherever they lie."""
+
+    @property
+    def rows(self) -> Sequence[ManifestRow]:
+        """What is known of each film."""
+
+    def levels(self, number: int) -> FilmLevels:
+        """Return a film at both sizes."""
 
 
 def half_shape(height: int, width: int) -> tuple[int, int]:
