@@ -76,6 +76,14 @@ class LabelledDataConfig(DataConfig):
     lesion_categories: tuple[str, ...] | None = Field(
         None, description="categories of data.boxes that are what is sought; null = all of them"
     )
+    crops: str | None = Field(
+        None,
+        description="COCO file of tooth boxes, relative to data.path: each tooth is a film of its own; its label is "
+        "whether it has a lesion of data.boxes, or stands under data.target in the tooth's row; null = whole films",
+    )
+    crop_margin: Annotated[float, Field(ge=0, le=2)] = Field(
+        0.15, description="what is taken around a tooth box on each side, as a share of its width and height"
+    )
     grades: tuple[str, ...] | None = Field(
         None,
         description="grades of lesions (attribute grade, severity or icdas in data.boxes), mildest first; null = by "

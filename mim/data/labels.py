@@ -122,7 +122,7 @@ def attach_labels(
     for column in columns:
         table.require(column, "data.target")
     finder = FilmFinder(dataset, source, table.path)
-    found, missing, unlabelled = _match(table, columns, finder)
+    found, missing, unlabelled = _match(dataset, table, columns, finder)
     if missing:
         logger.warning(
             "%s: %d rows name films that are not in the dataset (rows %s); they are absent or were skipped, see "
@@ -160,7 +160,9 @@ def attach_labels(
     )
 
 
-def _match(table: Table, columns: Sequence[str], finder: FilmFinder) -> tuple[dict[int, TableRow], dict[int, str], int]:
+def _match(
+    dataset: PreparedDataset, table: Table, columns: Sequence[str], finder: FilmFinder
+) -> tuple[dict[int, TableRow], dict[int, str], int]:
     """Find the labelled rows' films; also the names that match none, by row, and the number of rows without a label."""
     found: dict[int, TableRow] = {}
     missing: dict[int, str] = {}
@@ -171,7 +173,7 @@ def _match(table: Table, columns: Sequence[str], finder: FilmFinder) -> tuple[di
         if columns and not any(row.cells[column] for column in columns):
             unlabelled += 1
             continue
-        numbers = finder.find(row.cells["image"])
+        numbers = dataset.meant(finder.find(row.cells["image"]), row.cells)
         if not numbers:
             missing[row.line] = row.cells["image"]
         for number in numbers:

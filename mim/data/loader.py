@@ -17,7 +17,7 @@ from mim.data.balanced import BalancedStream
 from mim.data.collate import collate_films
 from mim.data.cut import Cut
 from mim.data.seed import derive_seed
-from mim.data.store import PreparedDataset
+from mim.data.store import PreparedDataset, StoredFilms
 from mim.data.windows import enough_inside
 
 Place = tuple[int, int]  # epoch and index
@@ -25,13 +25,7 @@ Transform = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Batched(Dataset[dict[str, Any]], ABC):
-    """Samples by epoch and index, and how a batch is made of them.
-
-    Attributes:
-        films: The prepared dataset that they are of.
-    """
-
-    films: PreparedDataset
+    """Samples by epoch and index, and how a batch is made of them."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -134,7 +128,7 @@ class FilmDataset(Batched):
 
 
 def film_sample(
-    films: PreparedDataset,
+    films: StoredFilms,
     film: int,
     transform: FilmTransform,
     seed: int,
@@ -146,8 +140,8 @@ def film_sample(
     """Transform one film, and what is annotated on it along with it.
 
     Args:
-        films: The prepared dataset.
-        film: Which of its films.
+        films: Films as they are stored.
+        film: Which of them.
         transform: From stored film to pixels.
         seed: Of all that is random.
         lesions: What is annotated on films, by their number; None = nothing is drawn.

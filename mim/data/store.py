@@ -1,9 +1,9 @@
 """Prepared films on disk, read through a memory map that all workers and ranks share."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,17 @@ class FilmLevels(NamedTuple):
 
     full: Film
     half: Film
+
+
+class StoredFilms(Protocol):
+    """Films at both stored sizes, and what is known of each, wherever they lie."""
+
+    @property
+    def rows(self) -> Sequence[ManifestRow]:
+        """What is known of each film."""
+
+    def levels(self, number: int) -> FilmLevels:
+        """Return a film at both sizes."""
 
 
 def half_shape(height: int, width: int) -> tuple[int, int]:
@@ -138,6 +149,15 @@ class PreparedDataset:
         start = offset // self._pixels.itemsize
         full = self._view(start, height, width)
         return FilmLevels(full, self._view(start + full.size, *half_shape(height, width)))
+
+    def meant(self, numbers: Sequence[int], cells: Mapping[str, str]) -> tuple[int, ...]:
+        """Tell which of the films of a file the row of a CSV means.
+
+        Args:
+            numbers: The films.
+            cells: The row, by column.
+        """
+        return tuple(numbers)
 
     def _view(self, start: int, height: int, width: int) -> Film:
         film: Film = self._pixels[start : start + height * width].reshape(height, width)

@@ -13,7 +13,7 @@ from mim.data.augment import FilmTransform
 from mim.data.loader import Batched, Place, film_sample, to_float
 from mim.data.regions import Box, Rectangle
 from mim.data.seed import derive_seed
-from mim.data.store import PreparedDataset
+from mim.data.store import PreparedDataset, StoredFilms
 from mim.data.windows import Size, as_cut, native_size, place_window, sliding_windows
 
 
@@ -93,8 +93,8 @@ class SlidingWindows(Batched):
     """Windows that cover films, one film after the other, as samples in which something is sought.
 
     Args:
-        films: The prepared dataset.
-        indices: Which of its films.
+        films: Films as they are stored.
+        indices: Which of them.
         transform: From a part of a stored film to pixels, without chance.
         window: Height and width of a window, in pixels of the film before it was reduced.
         overlap: By which share of a window's sides neighbours overlap at least.
@@ -104,7 +104,7 @@ class SlidingWindows(Batched):
     """
 
     def __init__(
-        self, films: PreparedDataset, indices: Sequence[int], transform: FilmTransform, *, window: Size, overlap: float
+        self, films: StoredFilms, indices: Sequence[int], transform: FilmTransform, *, window: Size, overlap: float
     ) -> None:
         self.films = films
         self.indices = np.asarray(indices, dtype=np.int64)

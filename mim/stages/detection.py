@@ -90,7 +90,7 @@ def finetune_detector(config: FinetuneConfig) -> Path:
             "split": description.split_hash,
         },
         validation=DetectionValidation(
-            watched, found.splits.val, classes, found.annotations, config.training.batch_size
+            watched, found.splits.val, classes, found.annotations, config.training.batch_size, found.films
         ),
         monitor=Monitor("val/ap50"),
         made_for=MadeFor.of(found.films, [film.index for film in found.splits.train]),
@@ -117,7 +117,7 @@ def check_detection_settings(config: FinetuneConfig) -> None:
     if config.smoothing or not config.class_weights:
         key = "smoothing" if config.smoothing else "class_weights"
         raise MimError(f"{key} is read only with task=classify or study; leave it out")
-    check_window_settings(config.detect)
+    check_window_settings(config.detect, config.data.tile)
     detector_training(config.masker)
 
 
@@ -388,7 +388,8 @@ class DetectionValidation:
         chosen: whose they are.
         classes: names of the classes.
         annotations: what is on them.
-        batch_size: films at a time.
+        batch_size: films, or windows, at a time.
+        films: where they are stored.
     """
 
     def __init__(
@@ -398,8 +399,10 @@ class DetectionValidation:
         classes: Sequence[str],
         annotations: Annotations,
         batch_size: int,
+        films: PreparedDataset,
     ) -> None:
         self.dataset = dataset
+        self.films = films
         self.chosen = chosen
         self.classes = classes
         self.annotations = annotations
@@ -408,7 +411,7 @@ class DetectionValidation:
     def __call__(self, step: int, epoch: int, module: nn.Module) -> dict[str, float]:
         """Gives AP50 and AP (not a number where there is no box), and the boxes found on a film."""
         found = find_boxes(module, self.dataset, self.batch_size, next(module.parameters()).device)
-        rows = [self.dataset.films.rows[film.index] for film in self.chosen]
+        rows = [self.films.rows[film.index] for film in self.chosen]
         detections = to_detections(found, self.chosen, ["val"] * len(self.chosen), rows, self.classes)
         values = coco_values(Searched(detections, to_lesions(self.annotations, self.chosen, rows)))
         return {

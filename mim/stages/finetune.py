@@ -48,6 +48,7 @@ from mim.stages.made_for import MadeFor
 from mim.stages.mask_watch import describe_scores
 from mim.stages.masker import check_lesions, frozen_encoder, load_tokens, masker_ready, rebuilding_error
 from mim.stages.score_source import save_source
+from mim.stages.tooth_labels import check_crop_settings, join_tooth_labels
 from mim.stages.tuning import count_learning
 from mim.tasks.classification import to_probabilities
 from mim.training import Monitor, Plan, make_fabric, on_rank_zero, open_run, train_task
@@ -63,6 +64,7 @@ def finetune(config: FinetuneConfig) -> Path:
         MimError: bad settings, data or files, in one line.
         Interrupted: the run was asked to stop and saved itself.
     """
+    check_crop_settings(config.data)
     check_lesions(config)
     check_label_settings(config)
     check_imbalance(config)
@@ -137,6 +139,8 @@ def join_labels(config: FinetuneConfig) -> tuple[PreparedDataset, LabelledFilms]
         MimError: a setting, file or column is missing.
     """
     data = config.data
+    if data.crops is not None:
+        return join_tooth_labels(data)
     if data.labels is None or data.target is None:
         missing = "labels" if data.labels is None else "target"
         raise MimError(f"data.{missing} is not set: give data.labels=<CSV in data.path> and data.target=<its column>")

@@ -72,6 +72,10 @@ def load_predictor(run: Path, config: FinetuneConfig, description: TaskDescripti
     Raises:
         MimError: runs of this kind do not answer for single films, or the weights are missing or damaged.
     """
+    if config.data.crops is not None:
+        raise MimError(
+            f"{run}: it was trained on teeth (data.crops) and cannot answer for whole films; evaluate.py measures it"
+        )
     load = PREDICTORS.get(config.task)
     if load is None:
         known = ", ".join(PREDICTORS)

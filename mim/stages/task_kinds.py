@@ -48,7 +48,12 @@ class TaskKind:
 
 TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
     {
-        "classify": TaskKind(finetune_films, evaluate_films, rebuild_classifier, data=("label_kind", "label_order")),
+        "classify": TaskKind(
+            finetune_films,
+            evaluate_films,
+            rebuild_classifier,
+            data=("label_kind", "label_order", "crops", "crop_margin"),
+        ),
         "study": TaskKind(
             finetune_studies, evaluate_studies, rebuild_study_classifier, ("study",), ("study_label", "max_films")
         ),

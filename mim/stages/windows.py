@@ -15,8 +15,9 @@ from mim.config.detection import DetectConfig
 from mim.data.annotations import Lesion
 from mim.data.augment import evaluation_transform
 from mim.data.loader import Batched, Place, evaluation_loader, film_sample, to_float
+from mim.data.manifest import ManifestRow
 from mim.data.regions import Rectangle
-from mim.data.store import PreparedDataset
+from mim.data.store import FilmLevels, StoredFilms
 from mim.data.window_loader import SlidingWindows
 from mim.data.windows import Size
 from mim.errors import MimError
@@ -24,11 +25,33 @@ from mim.evaluation.merge_boxes import WindowBoxes, merge_boxes
 
 LOOKED_AT = 1024  # longer side of a film in a report, in pixels
 
+
+@dataclass(frozen=True, eq=False)
+class FilmsInMemory:
+    """Films that are in no dataset.
+
+    Attributes:
+        rows: what is known of each.
+        films: what a preparation would store of each.
+    """
+
+    rows: Sequence[ManifestRow]
+    films: Sequence[FilmLevels]
+
+    def levels(self, number: int) -> FilmLevels:
+        """A film at both stored sizes."""
+        return self.films[number]
+
+
 _ONLY_OF_WINDOWS = ("window_overlap", "windows_per_film", "lesion_windows")
 
 
-def check_window_settings(detect: DetectConfig) -> None:
-    """Refuses settings of windows where there are none.
+def check_window_settings(detect: DetectConfig, tile: int | None = None) -> None:
+    """Refuses settings of windows where there are none, and windows of films that are cut up already.
+
+    Args:
+        detect: the settings.
+        tile: side of the tiles that films are stored as (data.tile); None = films are whole.
 
     Raises:
         MimError: naming the setting.
@@ -36,14 +59,16 @@ def check_window_settings(detect: DetectConfig) -> None:
     for key in _ONLY_OF_WINDOWS if detect.window is None else ():
         if getattr(detect, key) != DetectConfig.model_fields[key].default:
             raise MimError(f"detect.{key} says nothing without detect.window: give detect.window=[height, width]")
+    if detect.window is not None and tile is not None:
+        raise MimError("detect.window searches whole films, and data.tile has them cut into tiles; give one of the two")
 
 
 class FilmsInWindows(Batched):
     """Films that are searched window by window; as samples they are whole films, to be looked at.
 
     Args:
-        films: the prepared dataset.
-        indices: which of its films.
+        films: films as they are stored: a prepared dataset, or films in memory.
+        indices: which of them.
         image_size: (height, width) in pixels of what the network meets of a window.
         detect: windows, and how boxes of theirs are put together.
         lesions: what is annotated on films.
@@ -51,7 +76,7 @@ class FilmsInWindows(Batched):
 
     def __init__(
         self,
-        films: PreparedDataset,
+        films: StoredFilms,
         indices: Sequence[int],
         image_size: Size,
         detect: DetectConfig,
@@ -72,7 +97,7 @@ class FilmsInWindows(Batched):
     def __getitem__(self, place: Place) -> dict[str, Any]:
         """A whole film, its longer side 1,024 pixels at most: `image` (1, H, W) in [0, 1], and what is on it."""
         film = self.indices.item(place[1])
-        height, width = self.films.image(film).shape
+        height, width = self.films.levels(film).full.shape
         scale = min(1.0, LOOKED_AT / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
         sample = film_sample(self.films, film, evaluation_transform(size), 0, self._lesions, boxes=bool(self._lesions))

@@ -17,7 +17,7 @@ from mim.data.loader import FilmDataset
 from mim.data.prepare import prepare
 from mim.errors import MimError
 from mim.stages.detection import find_boxes
-from mim.stages.windows import FilmsInWindows, check_window_settings, stitch
+from mim.stages.windows import FilmsInMemory, FilmsInWindows, check_window_settings, stitch
 
 WINDOW = (64, 96)
 CPU = torch.device("cpu")
@@ -142,6 +142,15 @@ def test_windows_that_are_reduced_for_the_network_give_boxes_of_the_film(tmp_pat
     np.testing.assert_allclose(boxes[np.argsort(boxes[:, 0])], patches, atol=2)
 
 
+def test_films_in_memory_are_searched_like_stored_ones(tmp_path: Path) -> None:
+    films = film_with(tmp_path, (80, 20, 120, 60), (200, 90, 300, 140))
+    given = FilmsInMemory(films.rows[:1], [films.levels(0)])
+    settings = DetectConfig(window=WINDOW)
+    found = find_boxes(BrightPatches(), FilmsInWindows(given, [0], WINDOW, settings), 4, CPU)
+    assert torch.equal(found.boxes[0], find_boxes(BrightPatches(), in_windows(films), 4, CPU).boxes[0])
+    assert len(found.boxes[0]) == 2
+
+
 def test_only_so_many_boxes_of_a_film_are_kept(tmp_path: Path) -> None:
     patches = [(x, y, x + 8, y + 8) for x in range(4, 320, 30) for y in range(4, 190, 30)]
     films = film_with(tmp_path, *patches)
@@ -172,6 +181,8 @@ def test_films_to_be_looked_at_are_whole(tmp_path: Path) -> None:
 def test_settings_of_windows_without_windows_are_refused() -> None:
     check_window_settings(DetectConfig())
     check_window_settings(DetectConfig(window=(64, 64), lesion_windows=0.3, windows_per_film=4, window_overlap=0.0))
+    with pytest.raises(MimError, match=r"data\.tile has them cut into tiles"):
+        check_window_settings(DetectConfig(window=(64, 64)), tile=512)
     for setting in ({"lesion_windows": 0.3}, {"windows_per_film": 4}, {"window_overlap": 0.5}):
         with pytest.raises(MimError, match=rf"detect\.{next(iter(setting))} says nothing without detect\.window"):
             check_window_settings(DetectConfig(**setting))
