@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mim.data.manifest import ManifestRow
 from mim.data.store import FilmLevels
 
 
@@ -45,5 +46,10 @@ class Predictor(Protocol):
 
     positive: str | None
 
-    def __call__(self, films: Sequence[FilmLevels]) -> list[Answer]:
-        """Answers for some films, in their order."""
+    def __call__(self, films: Sequence[FilmLevels], rows: Sequence[ManifestRow]) -> list[Answer]:
+        """Answers for some films, in their order.
+
+        Args:
+            films: what a preparation would store of each.
+            rows: what it would note of each.
+        """

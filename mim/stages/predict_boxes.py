@@ -11,11 +11,13 @@ from torch import nn
 from mim.config import FinetuneConfig
 from mim.data.augment import FilmTransform, evaluation_transform
 from mim.data.loader import Batched, Place, to_float
+from mim.data.manifest import ManifestRow
 from mim.data.store import FilmLevels
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription
 from mim.stages.detection import find_boxes, load_detector
 from mim.stages.predict_answers import Answer, FoundBox
+from mim.stages.windows import FilmsInMemory, FilmsInWindows
 
 NO_NUMBERS = "its weights are no numbers, as its training diverged: nothing can be found"
 
@@ -66,14 +68,15 @@ class BoxFinder:
             raise MimError(f"{run}: {NO_NUMBERS}")
         self._task = fabric.to_device(task)
         self._device = fabric.device
-        self._transform = evaluation_transform(description.encoder.image_size)
+        self._image_size = description.encoder.image_size
+        self._detect = config.detect
         self._classes = description.classes
         self._masked = config.masker.kind != "none"
         self.positive = description.classes[0] if len(description.classes) == 1 else None
 
-    def __call__(self, films: Sequence[FilmLevels]) -> list[Answer]:
+    def __call__(self, films: Sequence[FilmLevels], rows: Sequence[ManifestRow]) -> list[Answer]:
         """Answers for some films, in their order."""
-        found = find_boxes(self._task, GivenFilms(films, self._transform), len(films), self._device)
+        found = find_boxes(self._task, self._given(films, rows), len(films), self._device)
         answers = []
         for place in range(len(films)):
             boxes = [
@@ -95,3 +98,8 @@ class BoxFinder:
                 )
             )
         return answers
+
+    def _given(self, films: Sequence[FilmLevels], rows: Sequence[ManifestRow]) -> Batched:
+        if self._detect.window is not None:
+            return FilmsInWindows(FilmsInMemory(rows, films), range(len(films)), self._image_size, self._detect)
+        return GivenFilms(films, evaluation_transform(self._image_size))

@@ -77,7 +77,8 @@ class FilmWork:
         """Answers for the next batch of films."""
         batch = [(file, place) for file in waiting for place in range(len(file.answers), len(file.parts))]
         batch = batch[: self.options.batch_size]
-        answers = self.predictor([file.parts[place][1] for file, place in batch])
+        rows, levels = zip(*(file.parts[place] for file, place in batch), strict=True)
+        answers = self.predictor(levels, rows)
         for (file, _), answer in zip(batch, answers, strict=True):
             file.answers.append(answer)
 

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from mim.config import FinetuneConfig
 from mim.data.augment import evaluation_transform
 from mim.data.loader import to_float
+from mim.data.manifest import ManifestRow
 from mim.data.store import FilmLevels
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, load_classifier
@@ -46,7 +47,7 @@ class FilmClassifier:
         self.positive = description.classes[1] if label_kind(config, description.classes) == "two" else None
 
     @torch.inference_mode()
-    def __call__(self, films: Sequence[FilmLevels]) -> list[Answer]:
+    def __call__(self, films: Sequence[FilmLevels], rows: Sequence[ManifestRow]) -> list[Answer]:
         """Answers for some films, in their order."""
         images = [to_float(torch.from_numpy(self._transform(film.full, 0, film.half)[None])) for film in films]
         out = self._task({"image": self._fabric.to_device(torch.stack(images))})

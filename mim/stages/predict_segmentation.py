@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from mim.config import FinetuneConfig
 from mim.data.augment import evaluation_transform
 from mim.data.loader import to_float
+from mim.data.manifest import ManifestRow
 from mim.data.store import FilmLevels
 from mim.stages.classifier import TaskDescription
 from mim.stages.predict_answers import Answer
@@ -42,7 +43,7 @@ class FilmSegmenter:
         self.drawn_from: float | None = None
 
     @torch.inference_mode()
-    def __call__(self, films: Sequence[FilmLevels]) -> list[Answer]:
+    def __call__(self, films: Sequence[FilmLevels], rows: Sequence[ManifestRow]) -> list[Answer]:
         """Answers for some films, in their order; pixels are those of the stored film."""
         images = [to_float(torch.from_numpy(self._transform(film.full, 0, film.half)[None])) for film in films]
         out = self._task({"image": self._fabric.to_device(torch.stack(images))})

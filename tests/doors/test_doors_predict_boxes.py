@@ -32,12 +32,12 @@ SMALL = (
 class Detector:
     """A finished and evaluated detector, and its films as files."""
 
-    def __init__(self, phantom: Path, folder: Path) -> None:
+    def __init__(self, phantom: Path, folder: Path, *further: str) -> None:
         self.run, self.films = folder / "run", phantom / "labelled"
         data = (f"data.path={self.films}", f"data.cache={folder / 'prepared'}")
         boxes = ("data.labels=labels.csv", "data.boxes=lesions.coco.json")
         file = CONFIGS / "finetune" / "detect_teeth.yaml"
-        succeed("finetune", file, *SMALL, *data, *boxes, f"output={self.run}")
+        succeed("finetune", file, *SMALL, *data, *boxes, *further, f"output={self.run}")
         succeed("evaluate", self.run, "bootstrap=100", "accelerator=cpu")
         (prepared,) = (path for path in (folder / "prepared").iterdir() if path.is_dir())
         self.names = {row.image_id: row.image for row in PreparedDataset.open(prepared).rows}
@@ -77,6 +77,16 @@ def test_boxes_are_those_of_the_evaluation_in_pixels_of_the_file(detector: Detec
         assert film["scores"] == best
         assert film["keep_rate"] < 1, "a masker hides a part of it"
     assert content["model"]["threshold"]["source"] in ("validation", "none")
+
+
+def test_films_are_searched_in_windows_as_in_the_evaluation(phantom: Path, tmp_path: Path) -> None:
+    windows = ("detect.window=[64,64]", "detect.windows_per_film=1", "input.image_size=[64,64]")
+    detector = Detector(phantom, tmp_path, *windows)
+    said = call(detector.run, *detector.files, "--output", tmp_path / "out", "--no-overlays")
+    assert said.status == 0, said.err
+    found = [box for film in results_in(tmp_path / "out")["films"] for box in film["parts"][0]["boxes"]]
+    assert np.allclose([box["score"] for box in found], detector.detections.score, atol=1e-5)
+    assert np.allclose([box["box"] for box in found], detector.detections.boxes, atol=1e-2)
 
 
 def test_the_threshold_of_the_evaluation_decides_which_boxes_are_called_and_drawn(
