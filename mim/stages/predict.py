@@ -22,6 +22,7 @@ from mim.evaluation.pictures import mask_picture, png
 from mim.files import write_atomically
 from mim.stages.common import logger, writing
 from mim.stages.finished_run import read_finished
+from mim.stages.label_kinds import check_asked
 from mim.stages.made_for import MadeFor, preparation_of
 from mim.stages.predict_kinds import Answer, Predictor, load_predictor
 from mim.stages.predict_records import (
@@ -96,6 +97,7 @@ def predict(options: PredictOptions) -> dict[str, Any]:
     fabric = make_fabric(TrainingConfig(accelerator=options.accelerator))
     predictor = load_predictor(options.run, config, description, fabric)
     checkpoint = hash_of_weights(options.run)
+    check_asked(config, description.classes, threshold=options.threshold, dicom=options.dicom)
     threshold = threshold_of(options.run, checkpoint, options.threshold)
     model = describe_model(config, description, preparation, checkpoint, predictor.positive, threshold)
     if predictor.positive is not None and threshold.value is None:
