@@ -11,6 +11,9 @@ from mim.models.encoder import Encoder
 from mim.models.features import Features
 from mim.models.heads import ClassificationHead
 
+STRIDE = (
+    10.0  # an optimiser moves a parameter by about its learning rate a step; cuts lie units apart, and so move more
+)
 SMALLEST_GAP = 1e-3  # between two cuts, in log-odds: a grade between cuts that meet could never be given
 
 
@@ -37,14 +40,15 @@ class OrderedHead(nn.Module):
         shares = [(grade + 1) / num_grades for grade in range(num_grades - 1)]
         cuts = [math.log(share / (1 - share)) for share in shares]  # as if all grades were equally common
         gaps = torch.tensor([high - low - SMALLEST_GAP for low, high in pairwise(cuts)])
-        self.first_cut = nn.Parameter(torch.tensor([cuts[0]]))
-        self.gaps = nn.Parameter(gaps + torch.log(-torch.expm1(-gaps)))  # the inverse of softplus
+        self.first_cut = nn.Parameter(torch.tensor([cuts[0]]) / STRIDE)
+        self.gaps = nn.Parameter((gaps + torch.log(-torch.expm1(-gaps))) / STRIDE)  # the inverse of softplus
 
     @property
     def cuts(self) -> Tensor:
         """(num_grades - 1,) cuts between the grades, rising."""
-        gaps = F.softplus(self.gaps.float()) + SMALLEST_GAP
-        return torch.cat([self.first_cut.float(), self.first_cut.float() + gaps.cumsum(0)])
+        first = STRIDE * self.first_cut.float()
+        gaps = F.softplus(STRIDE * self.gaps.float()) + SMALLEST_GAP
+        return torch.cat([first, first + gaps.cumsum(0)])
 
     def forward(self, features: Features, visible: Tensor | None = None) -> Tensor:
         """Grades.

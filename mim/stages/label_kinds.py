@@ -88,6 +88,27 @@ def require_two_classes(kind: LabelKind, words: str, what: str) -> None:
         )
 
 
+def check_asked(config: FinetuneConfig, classes: Sequence[str], *, threshold: float | None, dicom: bool) -> None:
+    """Refuses what only a prediction of two classes has.
+
+    Args:
+        config: settings of the run.
+        classes: names of its classes or labels.
+        threshold: at which films are to be called; None = as the run says.
+        dicom: whether DICOM reports are asked for.
+
+    Raises:
+        MimError: naming the option.
+    """
+    if config.task != "classify" or (kind := label_kind(config, classes)) == "two":
+        return
+    has = f"this run has {label_words(kind, classes)}; leave it out: predictions.json has the score of each"
+    if threshold is not None:
+        raise MimError(f"--threshold calls films positive or negative, and {has}")
+    if dicom:
+        raise MimError(f"--dicom writes the score of one finding, and {has}")
+
+
 def positive_weights(labels: Sequence[Sequence[int]]) -> Tensor:
     """(labels,) how many films without each of several labels there are for one with it, where it is known."""
     table = torch.tensor(labels)

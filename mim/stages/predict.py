@@ -14,6 +14,7 @@ from mim.errors import MimError
 from mim.files import write_atomically
 from mim.stages.common import logger, writing
 from mim.stages.finished_run import read_finished
+from mim.stages.label_kinds import check_asked
 from mim.stages.made_for import MadeFor, preparation_of
 from mim.stages.predict_films import FilmWork
 from mim.stages.predict_kinds import load_predictor
@@ -49,6 +50,7 @@ def predict(options: PredictOptions) -> dict[str, Any]:
     load = StudyPredictor if config.task == "study" else load_predictor
     predictor = load(options.run, config, description, fabric)
     checkpoint = hash_of_weights(options.run)
+    check_asked(config, description.classes, threshold=options.threshold, dicom=options.dicom)
     threshold = threshold_of(options.run, checkpoint, options.threshold)
     if isinstance(predictor, FilmSegmenter):
         predictor.drawn_from = threshold.value

@@ -203,3 +203,16 @@ def test_dumped_overrides_are_read_back(write):
 def test_the_file_may_be_named_from_the_working_folder(write, monkeypatch):
     monkeypatch.chdir(write("seed: 5\n").parent)
     assert load_config(PretrainConfig, Path("config.yaml"), []).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("caries", "caries"),
+        ("[caries, appliance]", ("caries", "appliance")),
+        ("'[caries, appliance]'", "[caries, appliance]"),
+        ("null", None),
+    ],
+)
+def test_where_text_or_a_list_is_wanted_brackets_tell_a_list(text: str, target: object) -> None:
+    assert load_config(FinetuneConfig, None, [f"data.target={text}"]).data.target == target

@@ -128,7 +128,7 @@ def test_a_wrong_value_is_answered_with_key_value_and_what_is_wanted(override, p
 def test_a_wrong_value_of_a_file_is_named_with_its_line(write):
     file = write("data:\n  path: films\n  target: 7\n")
     message = refusal(FinetuneConfig, file)
-    assert message.startswith(f"{file}, line 3: data.target is 7, wanted text or null, in quotes")
+    assert message.startswith(f"{file}, line 3: data.target is 7, wanted text or list of texts or null, in quotes")
 
 
 def test_an_overridden_mistake_of_a_file_is_no_mistake(write):

@@ -35,7 +35,7 @@ def test_settings_are_told_in_plain_words():
     wanted = {setting.key: setting.wanted for setting in list_settings(FinetuneConfig)}
     assert wanted["input.image_size"] == "two integers or null, each at least 1"
     assert wanted["input.mean"] == "number or null"
-    assert wanted["data.target"] == "text or null"
+    assert wanted["data.target"] == "text or list of texts or null"
     assert wanted["encoder.hidden"] == "one of drop, token, sparse, layer, fill, or null"
     assert wanted["encoder.patch_size"] == "integer or null, at least 1"
     assert wanted["encoder.timm_args"] == "block of any keys"

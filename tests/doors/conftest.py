@@ -64,6 +64,22 @@ def studies(phantom: Path, cache: str, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
+def graded(phantom: Path, cache: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Settings that name the same films with a grade each, all grades in all splits."""
+    with (phantom / "labelled" / "labels.csv").open(newline="") as file:
+        films = [(row["image"], row["patient_id"]) for row in csv.DictReader(file)]
+    patients = sorted({patient for _, patient in films})
+    table = tmp_path_factory.mktemp("grades") / "grades.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "patient_id", "split", "grade"))
+        for number, (image, patient) in enumerate(films):
+            split = ("train", "train", "val", "test")[patients.index(patient) % 4]
+            writer.writerow((image, patient, split, number % 3))
+    return (cache, f"data.path={phantom / 'labelled'}", f"data.labels={table}", "data.target=grade")
+
+
+@pytest.fixture(scope="session")
 def pretrained(unlabelled: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of train.py."""
     folder = tmp_path_factory.mktemp("doors") / "pretrained"

@@ -42,6 +42,7 @@ PRETRAINING = {
 }
 OF_STUDIES = ("study",)
 OF_BOXES = ("detect_teeth", "detect_masked", "detect_caries_windows", "segment_caries")
+OF_GRADES = ("classify_grades",)
 FROM_SCRATCH = {
     "classify_scratch_resnet": SMALL_IMAGE,
     "threshold_resnet": SMALL_IMAGE,
@@ -98,11 +99,13 @@ def test_two_steps_of_fine_tuning(
     labelled: tuple[str, ...],
     studies: tuple[str, ...],
     boxed: tuple[str, ...],
+    graded: tuple[str, ...],
     pretrained: Path,
     two_steps: Callable[..., Path],
 ) -> None:
     start = FROM_SCRATCH.get(file.stem, (f"init={pretrained}",))
-    samples = studies if file.stem in OF_STUDIES else boxed if file.stem in OF_BOXES else labelled
+    own = {**dict.fromkeys(OF_STUDIES, studies), **dict.fromkeys(OF_BOXES, boxed), **dict.fromkeys(OF_GRADES, graded)}
+    samples = own.get(file.stem, labelled)
     folder = two_steps("finetune", file, *samples, *start)
     assert (folder / "splits.csv").is_file()
 

@@ -24,7 +24,10 @@ from mim.evaluation import (
     segmentation_section,
     strata_section,
 )
+from mim.evaluation.class_metrics import measure_labels
 from mim.evaluation.figures import FIGURES
+from mim.evaluation.label_predictions import LabelPredictions
+from mim.evaluation.label_section import labels_section
 from mim.evaluation.segmentation import overlap
 
 SCHEMA = json.loads((files("mim.evaluation") / "schemas" / "metrics.schema.json").read_text(encoding="utf-8"))
@@ -39,7 +42,16 @@ def every_section(films: Predictions, drawn: tuple[Detections, Lesions]) -> list
     masks = [overlap(np.eye(9, dtype=bool), np.eye(9, dtype=bool)), overlap(np.zeros((9, 9)), np.eye(9, dtype=bool))]
     noisy = np.clip(films.score + np.random.default_rng(0).normal(0, 0.2, len(films)), 0, 1)
     other = Predictions(*columns[:4], noisy, films.keep_rate)
+    graded = LabelPredictions(
+        ("none", "mild", "severe"),
+        "ordered",
+        *columns[:3],
+        films.label * 2,
+        np.stack([1 - films.score, films.score / 2, films.score / 2], axis=1),
+        films.keep_rate,
+    )
     return [
+        labels_section(measure_labels(graded, settings), graded),
         operating_points_section(films, settings),
         calibration_section(films, settings),
         decision_section(films, settings),
