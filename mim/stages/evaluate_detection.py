@@ -21,6 +21,8 @@ from mim.evaluation import (
     find_errors,
     write_detection_report,
 )
+from mim.evaluation.detection_card import facts_of_detection
+from mim.evaluation.model_card import write_model_card
 from mim.stages.common import logger, write_lines, writing
 from mim.stages.detection import (
     Found,
@@ -36,6 +38,7 @@ from mim.stages.detection import (
 from mim.stages.detection_mask import detector_mask
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
 from mim.stages.groups import groups_of, with_lesion_groups
+from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
 from mim.stages.predict_boxes import NO_NUMBERS, has_numbers
@@ -43,7 +46,7 @@ from mim.training import make_fabric
 
 
 def evaluate_detector(config: EvaluateConfig) -> Path:
-    """Measures a run on its test films; writes report.html, metrics.json, detections.csv and lesions.csv.
+    """Measures a run on its test films; writes report.html, model_card.md and the tables behind them.
 
     Returns:
         The folder they are in.
@@ -93,8 +96,11 @@ def evaluate_detector(config: EvaluateConfig) -> Path:
         detections.save(output / "detections.csv")
         lesions.save(output / "lesions.csv")
         save_near_copies(output / NEAR_COPIES, met.copies)
+        facts = facts_of_run(finetuned, description, met) | facts_of_detection(section, settings, header, warnings)
+        first_lines = [line for one in (*before, section) for line in one.first_lines]
+        write_model_card(output, facts, [*warnings, *first_lines])
         report = write_detection_report(output, section, settings, header, missed, false, warnings, before)
-    for warning in (*warnings, *(line for one in (*before, section) for line in one.first_lines)):
+    for warning in (*warnings, *first_lines):
         logger.warning("%s", warning)
     test = known.splits.test
     counted = f"test: {len(test)} films of {len({film.patient_id for film in test})} patients"

@@ -54,6 +54,10 @@ def test_a_detector_is_trained_watched_and_measured(run: Path, tmp_path: Path, p
     schema = json.loads((files("mim.evaluation") / "schemas" / "metrics.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator(schema).validate(content)
     assert content["blocks"]["detection"]["images"] == list(measured.values()).count("test")
+    card = (output / "model_card.md").read_text()
+    assert "marks boxes of" in card
+    tested = set(detections.of("test").image_id)
+    assert f"with {sum(image in tested for image in lesions.image_id)} lesions" in card
     page = (output / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 2
     assert "framed in yellow" in page

@@ -12,6 +12,27 @@ LETTERS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "
 TRIPOD = [f"{number}{letter}" for number in range(1, 28) for letter in LETTERS.get(number, ("",))]
 
 
+# words of the published lists (Tejani et al. 2024, table; Collins et al. 2024, table 1), at the numbers they have there
+ASKED_BY_CLAIM = {
+    5: "retrospective", 7: "come from", 8: "excluded", 9: "Preprocessing", 11: "De-identification", 12: "Missing",
+    13: "images were taken", 14: "reference standard", 17: "test set", 18: "Variability", 19: "divided", 20: "level",
+    21: "size", 23: "Software", 24: "First values", 26: "final model", 27: "Ensembles", 28: "Metrics",
+    29: "uncertainty", 30: "Robustness", 31: "Explainability", 32: "internal", 33: "external", 34: "trial",
+    35: "included", 39: "Failures", 40: "Limitations", 41: "practice", 42: "Protocol", 43: "Availability",
+    44: "Funding",
+}  # fmt: skip
+ASKED_BY_TRIPOD = {
+    "3c": "inequalities", "4": "Objectives", "5a": "Sources", "5b": "Dates", "6a": "centres", "6b": "Eligibility",
+    "6c": "Treatments", "7": "Preparation", "8a": "Outcome", "8c": "Blinding", "9a": "Choice", "9b": "Definition",
+    "10": "Size", "11": "Missing", "12a": "divided", "12b": "handled", "12c": "tuning", "12d": "clusters",
+    "12e": "performance", "12f": "Updating", "12g": "calculated", "13": "Imbalance", "14": "Fairness", "15": "Output",
+    "16": "Differences", "17": "ethics", "18a": "Funding", "18b": "Conflicts", "18c": "Protocol", "18d": "Registration",
+    "18e": "data", "18f": "code", "19": "public", "20a": "Flow", "20b": "Characteristics", "20c": "beside",
+    "21": "each analysis", "22": "in full", "23a": "intervals", "23b": "clusters", "24": "updating",
+    "25": "Interpretation", "26": "Limitations", "27a": "poor", "27b": "users", "27c": "research",
+}  # fmt: skip
+
+
 def rows_of(path: Path) -> list[list[tuple[str, str]]]:
     """Number and answer of the items of each checklist of a card."""
     parts = path.read_text(encoding="utf-8").split("\n## ")
@@ -24,6 +45,12 @@ def test_every_item_of_both_lists_is_there_once() -> None:
     assert [item.number for item in claim.items] == [str(number) for number in range(1, 45)]
     assert [item.number for item in tripod.items] == TRIPOD
     assert all(item.item and item.section for item in (*claim.items, *tripod.items))
+
+
+def test_items_have_the_numbers_of_the_published_lists() -> None:
+    claim, tripod = ({item.number: item.item for item in checklist.items} for checklist in read_checklists())
+    assert [number for number, word in ASKED_BY_CLAIM.items() if word not in claim[str(number)]] == []
+    assert [number for number, word in ASKED_BY_TRIPOD.items() if word not in tripod[number]] == []
 
 
 def test_without_facts_every_item_is_missing(tmp_path: Path) -> None:
