@@ -27,7 +27,7 @@ from mim.stages.common import NetworkInput, content_hash, open_films
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, known_lesions
 from mim.stages.masker import build_masker
-from mim.stages.windows import FilmsInWindows, check_window_settings, search_windows
+from mim.stages.windows import FilmsInWindows, check_window_settings, search_windows, warn_of_cut_boxes
 from mim.tasks import MaskedDetector
 from mim.training import Monitor, load_weights
 
@@ -220,6 +220,7 @@ def make_detection_dataset(
         check_resolution(found.films, every, detect.window, image_size)
         if not training:
             return FilmsInWindows(found.films, indices, image_size, detect, lesions)
+        warn_of_cut_boxes(found.films, indices, lesions, detect)
         return DrawnWindows(
             found.films,
             indices,
