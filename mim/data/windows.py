@@ -97,6 +97,20 @@ def enough_inside(boxes: NDArray[np.float32], cut: Cut) -> NDArray[np.int64]:
     return np.flatnonzero(inside.prod(axis=1) >= LEAST_INSIDE * most.prod(axis=1))
 
 
+def count_larger_than_overlap(size: Size, boxes: Sequence[Box], window: Size, overlap: float) -> int:
+    """Count boxes that are larger than what neighbouring windows share, so that no window need hold them whole.
+
+    Args:
+        size: Height and width of a film.
+        boxes: As shares of them.
+        window: Height and width of a window, in the same pixels.
+        overlap: As in `sliding_windows`.
+    """
+    limits = [math.inf if film <= side else math.ceil(side * overlap) for film, side in zip(size, window, strict=True)]
+    sides = (((box[3] - box[1]) * size[0], (box[2] - box[0]) * size[1]) for box in boxes)
+    return sum(any(side > limit for side, limit in zip(pair, limits, strict=True)) for pair in sides)
+
+
 def check_resolution(films: PreparedDataset, chosen: Sequence[int], window: Size, image_size: Size) -> None:
     """Refuse films that are stored at a lower resolution than that at which a network is to meet their windows.
 

@@ -30,7 +30,7 @@ from mim.stages.made_for import MadeFor
 from mim.stages.masker import build_masker, detector_training, frozen_encoder, load_tokens, rebuilding_error
 from mim.stages.score_source import source_of_run, start_source
 from mim.stages.tuning import tune_encoder
-from mim.stages.windows import FilmsInWindows, check_window_settings, search_windows
+from mim.stages.windows import FilmsInWindows, check_window_settings, search_windows, warn_of_cut_boxes
 from mim.tasks import MaskedDetector, RebuildingError
 from mim.training import Monitor, load_weights
 
@@ -248,6 +248,7 @@ def make_detection_dataset(
         check_resolution(found.films, every, detect.window, image_size)
         if not training:
             return FilmsInWindows(found.films, indices, image_size, detect, lesions)
+        warn_of_cut_boxes(found.films, indices, lesions, detect)
         return DrawnWindows(
             found.films,
             indices,

@@ -1,5 +1,6 @@
 """Detection in windows of films at their own resolution: the samples, and what is found in a film window by window."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from mim.data.manifest import ManifestRow
 from mim.data.regions import Rectangle
 from mim.data.store import FilmLevels, StoredFilms
 from mim.data.window_loader import SlidingWindows
-from mim.data.windows import Size
+from mim.data.windows import Size, count_larger_than_overlap, native_size
 from mim.errors import MimError
 from mim.evaluation.merge_boxes import WindowBoxes, merge_boxes
+
+logger = logging.getLogger("mim")
 
 LOOKED_AT = 1024  # longer side of a film in a report, in pixels
 
@@ -61,6 +64,25 @@ def check_window_settings(detect: DetectConfig, tile: int | None = None) -> None
             raise MimError(f"detect.{key} says nothing without detect.window: give detect.window=[height, width]")
     if detect.window is not None and tile is not None:
         raise MimError("detect.window searches whole films, and data.tile has them cut into tiles; give one of the two")
+
+
+def warn_of_cut_boxes(
+    films: StoredFilms, indices: Sequence[int], lesions: Mapping[int, Sequence[Lesion]], detect: DetectConfig
+) -> None:
+    """Warns where boxes of the training films are larger than the overlap of windows: they are found in parts."""
+    assert detect.window is not None
+    larger = total = 0
+    for film in indices:
+        boxes = [lesion.box for lesion in lesions.get(film, ())]
+        size = native_size(films.rows[film]) if boxes else (1, 1)
+        larger += count_larger_than_overlap(size, boxes, detect.window, detect.window_overlap)
+        total += len(boxes)
+    if larger:
+        logger.warning(
+            "detect.window_overlap: %d of %d boxes of the training films are larger than the overlap of windows, and "
+            "may be found in parts only; give a larger overlap, or larger windows",
+            *(larger, total),
+        )
 
 
 class FilmsInWindows(Batched):

@@ -17,7 +17,14 @@ from mim.data.augment import evaluation_transform, train_transform
 from mim.data.cut import Cut
 from mim.data.loader import FilmDataset
 from mim.data.window_loader import DrawnWindows, SlidingWindows
-from mim.data.windows import LEAST_INSIDE, check_resolution, enough_inside, place_window, sliding_windows
+from mim.data.windows import (
+    LEAST_INSIDE,
+    check_resolution,
+    count_larger_than_overlap,
+    enough_inside,
+    place_window,
+    sliding_windows,
+)
 from mim.errors import MimError
 
 PLAIN = AugmentConfig(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), horizontal_flip=0.0)
@@ -193,3 +200,16 @@ def test_a_store_that_is_coarser_than_windows_need_is_refused_with_what_would_do
             check_resolution(reduced, range(3), window, image)
     check_resolution(reduced, range(3), (64, 64), (32, 32))
     check_resolution(store_films(folder, tmp_path / "whole", long_side=260), range(3), (64, 64), (128, 128))
+
+
+def test_boxes_that_no_window_need_hold_whole_are_counted() -> None:
+    boxes = [(0.0, 0.0, 0.1, 0.1), (0.0, 0.0, 0.16, 0.1), (0.5, 0.5, 0.6, 0.9)]  # 20 x 10, 32 x 10, 20 x 40 pixels
+    assert count_larger_than_overlap((100, 200), boxes, (80, 80), 0.25) == 2
+    assert count_larger_than_overlap((100, 200), boxes, (80, 80), 0.5) == 0
+    assert count_larger_than_overlap((100, 200), boxes, (100, 80), 0.25) == 1, "never cut from top to bottom"
+    for overlap in (0.25, 0.5):
+        windows = sliding_windows((100, 200), (80, 80), overlap)
+        held = [(r.left, r.top, r.right, r.bottom) for r in windows]
+        limit = 80 * overlap
+        for left in range(200 - int(limit)):
+            assert any(x1 <= left and left + limit <= x2 for x1, _, x2, _ in held)

@@ -167,7 +167,8 @@ def test_films_are_searched_in_windows_and_a_window_as_large_as_a_film_changes_n
 ) -> None:
     trained = tmp_path / "windows"
     windows = ("detect.window=[64,64]", "detect.windows_per_film=2", "input.image_size=[64,64]")
-    succeed("finetune", FILE, *SMALL, *boxed, *windows, f"output={trained}")
+    said = succeed("finetune", FILE, *SMALL, *boxed, *windows, "detect.window_overlap=0.0", f"output={trained}")
+    assert "boxes of the training films are larger than the overlap of windows" in said.err
     assert any("val/ap50" in record for record in read_metrics(trained))
     report = tmp_path / "report"
     said = succeed("evaluate", trained, f"output={report}", "bootstrap=100", "accelerator=cpu")
