@@ -20,6 +20,11 @@ def check_crop_settings(data: LabelledDataConfig) -> None:
         raise MimError("data.crop_margin says nothing without data.crops: give data.crops=<COCO file of tooth boxes>")
     if data.crops is not None and data.tile is not None:
         raise MimError("data.crops cuts teeth out of whole films, and data.tile has films cut into tiles; give one")
+    if data.crops is not None and data.target is None and data.label_kind != "classes":
+        raise MimError(
+            f"data.label_kind={data.label_kind}: by the lesions of data.boxes a tooth has a lesion or none; "
+            "give data.target=<column>"
+        )
 
 
 def join_tooth_labels(data: LabelledDataConfig) -> tuple[PreparedDataset, LabelledFilms]:
@@ -46,7 +51,9 @@ def join_tooth_labels(data: LabelledDataConfig) -> tuple[PreparedDataset, Labell
     teeth = crop_teeth(films, source, data.crops, data.crop_margin)
     if data.target is not None:
         check_tooth_column(teeth, source, data.labels)
-    labelled = attach_labels(teeth, source, data.labels, data.target, salt)
+    labelled = attach_labels(
+        teeth, source, data.labels, data.target, salt, kind=data.label_kind, order=data.label_order
+    )
     if data.boxes is not None:
         lesions = read_annotations(films, source, data.boxes, data.lesion_categories, data.grades)
         if data.target is None:
