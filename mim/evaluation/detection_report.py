@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mim.evaluation.box_pairs import pair_boxes
 from mim.evaluation.detection import RULES, found_at
@@ -16,8 +15,8 @@ from mim.evaluation.embedding import embed
 from mim.evaluation.froc import HitRule, find_hits
 from mim.evaluation.header import Header
 from mim.evaluation.metrics import SCHEMA_VERSION, Settings
+from mim.evaluation.page import render_page
 from mim.evaluation.pictures import Cells, Pixels, film_picture
-from mim.evaluation.report import TEMPLATES
 from mim.evaluation.section import Section
 from mim.evaluation.viewer import CaseGroup, ShownCase, Viewer, frame, script, script_hash, show_mask
 from mim.files import write_atomically
@@ -133,21 +132,18 @@ def write_detection_report(
         "warnings": lines,
     }
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    )
     viewer = Viewer(
         (
             _group("False negatives", "false negative", "with lesions that were missed", missed),
             _group("False positives", "false positive", "with marks that hit nothing", false),
         )
     )
-    page = environment.get_template("detections.html.jinja").render(
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
+    page = render_page(
+        "detections.html.jinja",
         header=header,
         warnings=lines,
         headline=[line[:1].upper() + line[1:] + "." for line in section.summary],
-        about=_about(header),
+        about=[("Target", header.target), *header.identity()],
         sections=sections,
         viewer=viewer,
         script=script() if viewer.cases else "",
@@ -159,20 +155,6 @@ def write_detection_report(
     path = folder / "report.html"
     write_atomically(path, page)
     return path
-
-
-def _about(header: Header) -> list[tuple[str, str]]:
-    height, width = header.image_size
-    return [
-        ("Target", header.target),
-        ("Data, hash", header.data),
-        ("Split, hash", header.split),
-        ("Checkpoint, hash", header.checkpoint),
-        ("Version of mim", header.version),
-        ("Seed of the training", str(header.seed)),
-        ("Resolution", f"{height} x {width} pixels (height x width)"),
-        *header.more.items(),
-    ]
 
 
 def _group(title: str, kind: str, what: str, films: Sequence[FilmErrors]) -> CaseGroup:

@@ -33,3 +33,16 @@ class Header:
     lesions: Mapping[str, int] = field(default_factory=dict)
     near_copies: Mapping[str, int | None] = field(default_factory=dict)
     more: Mapping[str, str] = field(default_factory=dict)
+
+    def identity(self) -> list[tuple[str, str]]:
+        """Give what tells this evaluation from others, as titles and texts."""
+        height, width = self.image_size
+        return [
+            ("Data, hash", self.data),
+            ("Split, hash", self.split),
+            ("Checkpoint, hash", self.checkpoint),
+            ("Version of mim", self.version),
+            ("Seed of the training", str(self.seed)),
+            ("Resolution", f"{height} x {width} pixels (height x width)"),
+            *self.more.items(),
+        ]

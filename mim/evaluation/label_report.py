@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from mim.evaluation.embedding import embed
 from mim.evaluation.header import Header
 from mim.evaluation.label_errors import ErrorGroup
 from mim.evaluation.metrics import SCHEMA_VERSION, Settings
+from mim.evaluation.page import render_page
 from mim.evaluation.pictures import Cells, Pixels, film_picture, mask_picture
-from mim.evaluation.report import TEMPLATES
 from mim.evaluation.section import Section
 from mim.files import write_atomically
 
@@ -75,25 +73,15 @@ def write_label_report(
         "warnings": lines,
     }
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    height, width = header.image_size
-    page = environment.get_template("labels.html.jinja").render(
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
+    page = render_page(
+        "labels.html.jinja",
         header=header,
         warnings=lines,
         headline=[line[:1].upper() + line[1:] + "." for section in sections for line in section.summary],
         about=[
             ("Target", header.target),
             *about,
-            ("Data, hash", header.data),
-            ("Split, hash", header.split),
-            ("Checkpoint, hash", header.checkpoint),
-            ("Version of mim", header.version),
-            ("Seed of the training", str(header.seed)),
-            ("Resolution", f"{height} x {width} pixels (height x width)"),
-            *header.more.items(),
+            *header.identity(),
         ],
         sections=sections,
         groups=[_group(group, films) for group, films in errors],

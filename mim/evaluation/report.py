@@ -4,20 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from mim.evaluation.curves import precision_recall_plot, roc_plot, score_histogram
 from mim.evaluation.embedding import data_uri
 from mim.evaluation.figures import FIGURES, Figure
 from mim.evaluation.header import Header
 from mim.evaluation.metrics import Metrics
+from mim.evaluation.page import render_page
 from mim.evaluation.pictures import Case, Reconstruction, reconstruction_picture
 from mim.evaluation.predictions import Predictions
 from mim.evaluation.section import Picture, Plot, Section
 from mim.evaluation.viewer import script, script_hash, viewer_of
 from mim.files import write_atomically
 
-TEMPLATES = Path(__file__).parent / "templates"
 NO_RECONSTRUCTIONS = "None are shown: no decoder from pretraining was given with this model."
 
 MEANINGS: Mapping[str, str] = MappingProxyType(
@@ -70,15 +68,12 @@ def write_report(
     Raises:
         MimError: A case or reconstruction that cannot be drawn.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    )
     predictions = predictions.scored
     test = predictions.of("test")
     plots, no_plots = _plots(metrics, test, predictions.of("val"))
     viewer = viewer_of(cases, metrics.test.confusion)
-    page = environment.get_template("report.html.jinja").render(
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
+    page = render_page(
+        "report.html.jinja",
         header=header,
         metrics=metrics,
         warnings=[*warnings, *metrics.warnings],
@@ -117,7 +112,6 @@ def _operating_point(metrics: Metrics) -> str:
 
 
 def _about(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
-    height, width = header.image_size
     lines = [("Target", f"{header.target} (positive = 1)")]
     for title, name, split in (("Test", "test", metrics.test), ("Validation", "val", metrics.val)):
         counted = (split.films, split.patients, split.positives)
@@ -128,13 +122,7 @@ def _about(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
     return [
         *lines,
         *([("Near copies of test films", _near_copies(header))] if header.near_copies else []),
-        ("Data, hash", header.data),
-        ("Split, hash", header.split),
-        ("Checkpoint, hash", header.checkpoint),
-        ("Version of mim", header.version),
-        ("Seed of the training", str(header.seed)),
-        ("Resolution", f"{height} x {width} pixels (height x width)"),
-        *header.more.items(),
+        *header.identity(),
     ]
 
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scipy import ndimage
 
 from mim.evaluation.embedding import embed
 from mim.evaluation.header import Header
 from mim.evaluation.metrics import SCHEMA_VERSION, Settings
+from mim.evaluation.page import render_page
 from mim.evaluation.pictures import BOX, MARK, Bytes, Cells, Pixels, enlarge, film_picture, mask_picture
-from mim.evaluation.report import TEMPLATES
 from mim.evaluation.section import Section
 from mim.evaluation.segmentation import RULES, TOUCHING, EmptyTruth, Overlap
 from mim.files import write_atomically
@@ -125,15 +124,12 @@ def write_segmentation_report(
         "warnings": lines,
     }
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    page = environment.get_template("segmentation.html.jinja").render(
-        style=(TEMPLATES / "report.css").read_text(encoding="utf-8").strip(),
+    page = render_page(
+        "segmentation.html.jinja",
         header=header,
         warnings=lines,
         headline=[line[:1].upper() + line[1:] + "." for line in section.summary],
-        about=_about(header),
+        about=[("Target", header.target), *header.identity()],
         sections=[section],
         groups=[
             _group("False negatives", "with lesions that were missed", missed),
@@ -147,20 +143,6 @@ def write_segmentation_report(
     path = folder / "report.html"
     write_atomically(path, page)
     return path
-
-
-def _about(header: Header) -> list[tuple[str, str]]:
-    height, width = header.image_size
-    return [
-        ("Target", header.target),
-        ("Data, hash", header.data),
-        ("Split, hash", header.split),
-        ("Checkpoint, hash", header.checkpoint),
-        ("Version of mim", header.version),
-        ("Seed of the training", str(header.seed)),
-        ("Resolution", f"{height} x {width} pixels (height x width)"),
-        *header.more.items(),
-    ]
 
 
 def _group(title: str, what: str, films: Sequence[FilmMasks]) -> dict[str, Any]:

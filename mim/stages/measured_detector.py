@@ -10,7 +10,7 @@ from mim.config import EvaluateConfig
 from mim.errors import MimError
 from mim.evaluation import Detections, Lesions
 from mim.stages.common import logger
-from mim.stages.measured_run import FinishedRun, Measure, is_of_run
+from mim.stages.measured_run import FinishedRun, Measure, is_of_run, read_or_measure
 
 TABLES = ("metrics.json", "detections.csv", "lesions.csv")
 
@@ -48,15 +48,7 @@ def measured_detector(run: FinishedRun, config: EvaluateConfig, measure: Measure
     Raises:
         MimError: it cannot be evaluated, in one line.
     """
-    found = read_detector(run)
-    if found is None:
-        measure(config.model_copy(update={"run": str(run.path), "second_run": None, "output": None}))
-        found = read_detector(run)
-    if found is None:
-        raise MimError(
-            f"{run.path}: what evaluate.py wrote there is not of this run; is another process writing to it?"
-        )
-    return found
+    return read_or_measure(run, config, measure, read_detector)
 
 
 def read_detector(run: FinishedRun) -> MeasuredDetector | None:

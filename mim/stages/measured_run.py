@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,8 +19,11 @@ from mim.stages.common import logger
 from mim.stages.finished_run import read_finished
 from mim.stages.label_kinds import label_kind, label_words, require_two_classes
 
+Found = TypeVar("Found")
 Measure = Callable[[EvaluateConfig], Path]
 """Evaluates one run and gives the folder of the report."""
+SCORED = ("classify", "study")
+"""Tasks that give each film, or each study, a score."""
 STORING = ("long_side", "bits", "voi", "color", "crop", "tile", "tile_overlap")
 """Keys of `data` that decide what of a film is stored."""
 
@@ -103,12 +106,25 @@ def measured(run: FinishedRun, config: EvaluateConfig, measure: Measure) -> Meas
     Raises:
         MimError: it cannot be evaluated, in one line.
     """
-    found = read_measured(run)
+    if run.settings.task not in SCORED:
+        raise MimError(
+            f"{run.path}: runs with task={run.settings.task} give films no score; give task={' or '.join(SCORED)}"
+        )
+    return read_or_measure(run, config, measure, read_measured)
+
+
+def read_or_measure(
+    run: FinishedRun, config: EvaluateConfig, measure: Measure, read: Callable[[FinishedRun], Found | None]
+) -> Found:
+    """Reads what an evaluation wrote, and evaluates first where there is nothing to be read.
+
+    Raises:
+        MimError: the run cannot be evaluated, in one line.
+    """
+    found = read(run)
     if found is None:
         measure(config.model_copy(update={"run": str(run.path), "second_run": None, "output": None}))
-        found = read_measured(run)
-    if not (run.path / "predictions.csv").is_file():
-        raise MimError(f"{run.path}: its evaluation gives no predictions.csv, so its scores are not known")
+        found = read(run)
     if found is None:
         raise MimError(
             f"{run.path}: what evaluate.py wrote there is not of this run; is another process writing to it?"

@@ -21,7 +21,7 @@ from mim.evaluation import (
     evaluate_predictions,
     write_report,
 )
-from mim.evaluation.report import TEMPLATES
+from mim.evaluation.page import TEMPLATES
 
 NASTY = "<script>alert('x')</script>"
 
