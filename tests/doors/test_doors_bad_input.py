@@ -79,7 +79,7 @@ def test_a_wrong_label_column_and_the_right_one(labelled: tuple[str, ...], brief
         ("data.labels=null", "data.labels is not set"),
         ("data.target=null", "data.target is not set"),
         ("data.labels=label.csv", "label.csv: there is no such file (data.labels is relative to data.path)"),
-        ("data.target=image", "is it a column of classes (data.target)?"),
+        ("data.target=image", "no training film is of class"),
         ("data.train_limit=1", "data.train_limit 1 is too small"),
         ("data.boxes=boxes.json", "boxes.json"),
         ("masker={kind: learned, random_keep: [0.9, 0.2]}", "masker.random_keep [0.9, 0.2]: the smaller share comes"),
