@@ -27,6 +27,7 @@ from mim.stages.common import logger, write_lines, writing
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
 from mim.stages.finetune import known_lesions, labelled_films, make_dataset
 from mim.stages.label_kinds import known_counts, label_kind, label_words
+from mim.stages.mask_safety import mask_safety
 from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
@@ -34,7 +35,7 @@ from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
 
 OF_TWO_CLASSES = (
-    "faithfulness of the mask",
+    "AUROC behind other masks",
     "sensitivity at a fixed specificity",
     "calibration slope and temperature",
     "the decision curve",
@@ -79,9 +80,22 @@ def evaluate_labels(config: EvaluateConfig) -> Path:
     )
     settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
     metrics = measure_labels(predictions, settings)
-    sections = [labels_section(metrics, predictions), left_out_section(OF_TWO_CLASSES)]
-    met = look_for_copies(finetuned, splits)
     annotations = known_lesions(finetuned.data, films)
+    hidden = mask_safety(
+        config,
+        finetuned,
+        visible[len(splits.val) :],
+        [film.index for film in splits.test],
+        [film.patient_id for film in splits.test],
+        annotations,
+        description.encoder.image_size,
+    )
+    sections = [
+        *([] if hidden is None else [hidden]),
+        labels_section(metrics, predictions),
+        left_out_section(OF_TWO_CLASSES),
+    ]
+    met = look_for_copies(finetuned, splits)
     target = finetuned.data.target if isinstance(finetuned.data.target, str) else ", ".join(finetuned.data.target or ())
     named = f"{target}: {label_words(kind, description.classes)}" if kind != "several" else target
     header = make_header(run, finetuned, description, films, chosen, splits, met, named)

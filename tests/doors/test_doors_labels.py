@@ -105,8 +105,9 @@ def test_a_run_is_trained_watched_and_measured(kind: str, runs: dict[str, Path],
     else:
         np.testing.assert_allclose(table.score.sum(axis=1), 1)
     page = (output / "report.html").read_text()
-    assert "Only of two classes there are: faithfulness of the mask" in page
+    assert "Only of two classes there are: AUROC behind other masks" in page
     assert page.count("data:image/png;base64,") >= 2
+    assert ("mask" in content["blocks"]) == (kind == "several"), "what the mask hides of lesions stands first"
     card = (output / "model_card.md").read_text()
     assert block["names"][1] in card
     assert "mean AUROC" in card
