@@ -34,7 +34,7 @@ class EvaluateConfig(Config):
         0.9, description="specificity at which the threshold is chosen on the validation films"
     )
     worst: int = Field(6, ge=0, description="worst errors of each kind to draw")
-    groups: list[Literal["severity", "tooth", "device", "site", "sex", "age", "modality"]] | None = Field(
+    groups: tuple[Literal["severity", "tooth", "device", "site", "sex", "age", "modality"], ...] | None = Field(
         None,
         description="columns of data.labels, and the DICOM modality, by which figures are given apart, the worst group "
         "first; ages in bands, sites by number; null = all that there are, [] = none",
