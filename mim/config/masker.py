@@ -43,7 +43,7 @@ class MaskerConfig(Config):
     follow: Literal["label", "network"] = Field(
         "label",
         description="learned: what the masked film must come to in stage B: its label, or what the frozen network says "
-        "of the whole film, so that the masker never hears of a label (not of boxes)",
+        "of the whole film, so that the masker never hears of a label (not of boxes or pixels)",
     )
     supervised: float = Field(
         0.0,
@@ -71,7 +71,7 @@ class MaskerConfig(Config):
     random_keep: tuple[Fraction, Fraction] | None = Field(
         None,
         description="learned: range of the share of cells that random masks keep, drawn for each batch; null = 0.1 to "
-        "1.0, for boxes 0.5 to 1.0",
+        "1.0, for boxes and pixels 0.5 to 1.0",
     )
     random_share: Fraction = Field(
         0.5, description="learned: share of each batch of stage C that still meets random masks"

@@ -93,6 +93,7 @@ def write_segmentation_report(
     missed: Sequence[FilmMasks],
     false: Sequence[FilmMasks],
     warnings: Sequence[str] = (),
+    before: Sequence[Section] = (),
     *,
     empty_truth: EmptyTruth = "skip",
 ) -> Path:
@@ -105,7 +106,8 @@ def write_segmentation_report(
         header: What the figures belong to.
         missed: Films with the most missed lesions, worst first.
         false: Films with the most drawn where there is no lesion, worst first.
-        warnings: Sentences to show at the top, beside those of the section.
+        warnings: Sentences to show at the top, beside those of the sections.
+        before: Sections that come before that one.
         empty_truth: The rule that the section was made with.
 
     Returns:
@@ -114,13 +116,14 @@ def write_segmentation_report(
     Raises:
         MimError: A film that cannot be drawn.
     """
-    lines = [*warnings, *section.first_lines]
+    sections = [*before, section]
+    lines = [*warnings, *(line for one in sections for line in one.first_lines)]
     content = {
         "schema_version": SCHEMA_VERSION,
         "header": asdict(header),
         "settings": asdict(settings),
         **({"threshold": section.figures["threshold"]} if "threshold" in section.figures else {}),
-        "blocks": {section.name: dict(section.figures)},
+        "blocks": {one.name: dict(one.figures) for one in sections},
         "warnings": lines,
     }
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
@@ -130,7 +133,7 @@ def write_segmentation_report(
         warnings=lines,
         headline=[line[:1].upper() + line[1:] + "." for line in section.summary],
         about=[("Target", header.target), *header.identity()],
-        sections=[section],
+        sections=sections,
         groups=[
             _group("False negatives", "with lesions that were missed", missed),
             _group("False positives", "with something drawn that touches no lesion", false),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mim.models.encoder import Encoder
-from mim.models.pyramid import SimplePyramid, map_sizes
+from mim.models.pyramid import Gated, SimplePyramid, map_sizes
 
 Kind = Literal["unet", "upernet"]
 GROUP: Final = 16  # channels that are normalised together
@@ -52,9 +52,15 @@ class SegmentationHead(nn.Module):
         assert self.predict.bias is not None
         nn.init.constant_(self.predict.bias, -math.log((1 - PRIOR) / PRIOR))
 
-    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """`Features.maps` to (B, num_classes, height, width) logits in float32."""
-        logits = self.predict(self.decoder(self.scales(maps))).float()
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int], gated: Gated | None = None) -> Tensor:
+        """`Features.maps` to (B, num_classes, height, width) logits in float32.
+
+        Args:
+            maps: of the encoder.
+            size: height and width of the image in pixels.
+            gated: where the encoder was given gates.
+        """
+        logits = self.predict(self.decoder(self.scales(maps, gated))).float()
         return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
@@ -92,10 +98,17 @@ class MapScales(nn.Module):
                 raise ValueError(f"the coarsest map of {encoder.spec.name} has a stride of {down[-1]:g}, not {finest}")
             self.widths = [encoder.map_channels[place] for place in self.chosen]
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """`Features.maps` to a list of (B, C_i, h_i, w_i), finest first."""
+    def forward(self, maps: Sequence[Tensor], gated: Gated | None = None) -> list[Tensor]:
+        """`Features.maps` to a list of (B, C_i, h_i, w_i), finest first.
+
+        Args:
+            maps: of the encoder.
+            gated: where it was given gates: read by the simple feature pyramid alone.
+        """
         chosen = [maps[place] for place in self.chosen]
-        return chosen if self.pyramid is None else self.pyramid(chosen)
+        if self.pyramid is None:
+            return chosen
+        return self.pyramid(chosen) if gated is None else self.pyramid.weigh(chosen, gated)
 
 
 class UNetLike(nn.Module):

@@ -57,12 +57,13 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
     runs = FinishedRun.read(paths[0]), FinishedRun.read(paths[1])
     output = Path(config.output) if config.output else beside(*paths)
     require_free(output)
+    for run in runs:  # whatever else differs, no other pair of such runs would do
+        if run.settings.task not in COMPARISONS:
+            raise MimError(
+                f"{run.path}: runs with task={run.settings.task} cannot be compared; give runs with task="
+                + " or ".join(COMPARISONS)
+            )
     require_comparable(*runs)
-    if runs[0].settings.task not in COMPARISONS:
-        raise MimError(
-            f"{paths[0]}: runs with task={runs[0].settings.task} cannot be compared; give task="
-            + " or ".join(COMPARISONS)
-        )
     runs[0].require_two_classes("a comparison")
     compare = COMPARISONS[runs[0].settings.task]
     compared = compare(runs, config, measure)

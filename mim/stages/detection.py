@@ -21,14 +21,15 @@ from mim.data.windows import check_resolution
 from mim.errors import MimError
 from mim.evaluation import Detections, Lesions, Searched
 from mim.evaluation.coco import coco_values
-from mim.models import Encoder, build_encoder
+from mim.models import Encoder
 from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash, open_films
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, known_lesions
 from mim.stages.made_for import MadeFor
-from mim.stages.masker import build_masker, detector_training, frozen_encoder, load_tokens, rebuilding_error
-from mim.stages.score_source import source_of_run, start_source
+from mim.stages.masked_parts import MaskedParts
+from mim.stages.masker import build_masker, dense_training, frozen_encoder, load_tokens, rebuilding_error
+from mim.stages.score_source import start_source
 from mim.stages.tuning import tune_encoder
 from mim.stages.windows import FilmsInWindows, check_window_settings, search_windows, warn_of_cut_boxes
 from mim.tasks import MaskedDetector, RebuildingError
@@ -118,7 +119,7 @@ def check_detection_settings(config: FinetuneConfig) -> None:
         key = "smoothing" if config.smoothing else "class_weights"
         raise MimError(f"{key} is read only with task=classify or study; leave it out")
     check_window_settings(config.detect, config.data.tile)
-    detector_training(config.masker)
+    dense_training(config.masker, "detect")
 
 
 def check_mirroring(config: FinetuneConfig, classes: Sequence[str]) -> None:
@@ -190,7 +191,7 @@ def build_detector(
             detect.most,
             meets.mean,
             meets.std,
-            detector_training(config.masker),
+            dense_training(config.masker, "detect"),
             rebuilding,
         )
     except ValueError as error:
@@ -207,13 +208,9 @@ def rebuild_detector(
 
 
 def _build_again(run: Path, config: FinetuneConfig, description: TaskDescription, *, learns: bool) -> MaskedDetector:
-    encoder = build_encoder(description.encoder)
-    meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
-    source = source_of_run(config, encoder, meets, run)
-    masker = build_masker(config.masker, encoder, description.masker_encoder, source)
-    # to go on measuring, what taught the masker need not be at hand
-    teacher = rebuilding_error(config, encoder) if learns else None
-    return build_detector(config, encoder, meets, len(description.classes), masker, teacher)
+    parts = MaskedParts.of_run(run, config, description, learns=learns)
+    classes = len(description.classes)
+    return build_detector(config, parts.encoder, parts.meets, classes, parts.masker, parts.rebuilding)
 
 
 def load_detector(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedDetector:

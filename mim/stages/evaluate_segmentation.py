@@ -1,6 +1,6 @@
 """Evaluation of a run on pixels: masks film by film and lesion by lesion, figures and a report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from mim.evaluation import (
     Header,
     Overlap,
     PixelCounts,
+    Section,
     SegmentedImages,
     Settings,
     overlap,
@@ -33,6 +34,7 @@ from mim.stages.classifier import TaskDescription
 from mim.stages.common import logger, write_lines, writing
 from mim.stages.detection import AnnotatedFilms, count_boxes, stored_part
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
+from mim.stages.mask_safety import mask_safety
 from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import CopiesMet, look_for_copies
@@ -112,7 +114,7 @@ def evaluate_segmenter(config: EvaluateConfig) -> Path:
     counts = count_pixels(segmenter)
     threshold = counts.choose()
     drawn_from = WITHOUT_CHOICE if threshold.value is None else threshold.value
-    images, unscored = measure_films(segmenter, drawn_from)
+    images, shown, unscored = measure_films(segmenter, drawn_from)
     test = images.of("test")
     settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
     asked = config.segmentation
@@ -126,6 +128,8 @@ def evaluate_segmenter(config: EvaluateConfig) -> Path:
         threshold=threshold,
         columns=test.columns,
     )
+    hidden = segmenter_mask(segmenter, shown)
+    before = () if hidden is None else (hidden,)
     met = look_for_copies(finetuned, known.splits)
     header = segmentation_header(segmenter, run, description, met)
     warnings = [*unscored, *met.warnings, *describe_leakage(description, known.splits)]
@@ -137,14 +141,16 @@ def evaluate_segmenter(config: EvaluateConfig) -> Path:
         counts.save(output / THRESHOLDS)
         save_near_copies(output / NEAR_COPIES, met.copies)
         own = facts_of_segmentation(images, section, settings, header, warnings, asked.empty_truth)
-        write_model_card(output, facts_of_run(finetuned, description, met) | own, [*warnings, *section.first_lines])
+        first_lines = [line for one in (*before, section) for line in one.first_lines]
+        write_model_card(output, facts_of_run(finetuned, description, met) | own, [*warnings, *first_lines])
         report = write_segmentation_report(
-            output, section, settings, header, missed, false, warnings, empty_truth=asked.empty_truth
+            output, section, settings, header, missed, false, warnings, before, empty_truth=asked.empty_truth
         )
-    for warning in (*warnings, *section.first_lines):
+    for warning in (*warnings, *first_lines):
         logger.warning("%s", warning)
     counted = f"test: {len(test)} films of {len(set(test.patient_id))} patients"
-    write_lines(counted, *section.summary, f"masks: {output / TABLE}", f"report: {report}")
+    summaries = (line for one in (*before, section) for line in one.summary)
+    write_lines(counted, *summaries, f"masks: {output / TABLE}", f"report: {report}")
     return output
 
 
@@ -158,7 +164,25 @@ def count_pixels(segmenter: Segmenter) -> PixelCounts:
     return counts
 
 
-def measure_films(segmenter: Segmenter, drawn_from: float) -> tuple[SegmentedImages, list[str]]:
+def segmenter_mask(segmenter: Segmenter, shown: Mapping[int, NDArray[np.bool_]]) -> Section | None:
+    """Gives `mask_safety` of the test films.
+
+    Args:
+        segmenter: the run.
+        shown: (gh, gw) what it saw, by the number of the film in the dataset.
+    """
+    test = segmenter.known.splits.test
+    if not test:
+        return None
+    films, patients = [film.index for film in test], [film.patient_id for film in test]
+    visible = np.stack([shown[film] for film in films])
+    annotations, size = segmenter.known.annotations, segmenter.image_size
+    return mask_safety(segmenter.config, segmenter.finetuned, visible, films, patients, annotations, size)
+
+
+def measure_films(
+    segmenter: Segmenter, drawn_from: float
+) -> tuple[SegmentedImages, dict[int, NDArray[np.bool_]], list[str]]:
     """Measures the masks of the validation and test films.
 
     Args:
@@ -166,7 +190,8 @@ def measure_films(segmenter: Segmenter, drawn_from: float) -> tuple[SegmentedIma
         drawn_from: probability from which a pixel is drawn.
 
     Returns:
-        What was measured, and a sentence where films have no finite probabilities and were left out.
+        What was measured; what was seen of each film (gh, gw), by its number in the dataset; and a sentence where films
+        have no finite probabilities and were left out of the first.
     """
     splits = segmenter.known.splits
     split = dict.fromkeys((film.index for film in splits.val), "val")
@@ -175,9 +200,11 @@ def measure_films(segmenter: Segmenter, drawn_from: float) -> tuple[SegmentedIma
     films: list[LabelledFilm] = []
     lesions: list[Lesion] = []
     keep: list[float] = []
+    shown: dict[int, NDArray[np.bool_]] = {}
     unscored: list[str] = []
     asked = segmenter.config.segmentation
     for film, probability, visible in segmenter.maps((*splits.val, *splits.test)):
+        shown[film.index] = visible
         if not probability.isfinite().all():
             unscored.append(film.image_id)
             continue
@@ -207,9 +234,9 @@ def measure_films(segmenter: Segmenter, drawn_from: float) -> tuple[SegmentedIma
         columns={name: values for name, values in told.items() if any(values)},
     )
     if not unscored:
-        return images, []
+        return images, shown, []
     said = f"{len(unscored)} of {len(split)} films (the first is {unscored[0]}) have probabilities that are no numbers"
-    return images, [f"{said} and are left out of the figures; look for a diverged training."]
+    return images, shown, [f"{said} and are left out of the figures; look for a diverged training."]
 
 
 def segmentation_header(segmenter: Segmenter, run: Path, description: TaskDescription, met: CopiesMet) -> Header:

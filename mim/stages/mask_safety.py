@@ -1,4 +1,4 @@
-"""What the masks of a detector, or of the films of studies, hide of the lesions: the first figure of safety."""
+"""What masks in front of detectors, segmenters and films of studies hide of lesions: the first figure of safety."""
 
 from collections.abc import Sequence
 

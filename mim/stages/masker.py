@@ -1,9 +1,11 @@
 """The masker in front of an encoder: built from its settings, and from the pretraining run that some of them need."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from types import MappingProxyType
+from typing import Any, Final, Literal, Self
 
 from torch import nn
 
@@ -15,10 +17,12 @@ from mim.masking.threshold import ScoreSource
 from mim.models import Encoder, EncoderSpec, build_encoder, load_encoder_weights, read_exported
 from mim.stages.pretrain_model import load_pretrained_task
 from mim.tasks import FrozenTokens, MaskTraining, RebuildingError
-from mim.tasks.detection import LEAST_SEEN, check_recipe
+from mim.tasks.dense import LEAST_SEEN, Marks, check_recipe
 from mim.training import Plan
 
 LEAST_RANDOM: Final = 0.1
+Dense = Literal["detect", "segment"]
+MARKS: Mapping[Dense, Marks] = MappingProxyType({"detect": "boxes", "segment": "pixels"})
 
 
 @dataclass(frozen=True)
@@ -130,22 +134,26 @@ def mask_training(config: MaskerConfig, least: float = LEAST_RANDOM) -> MaskTrai
         raise MimError(f"masker.{error}") from error
 
 
-def detector_training(config: MaskerConfig) -> MaskTraining | None:
-    """Takes the recipe of a masker in front of a detector; None where it does not learn.
+def dense_training(config: MaskerConfig, task: Dense) -> MaskTraining | None:
+    """Takes the recipe of a masker in front of a network that marks places; None where it does not learn.
+
+    Args:
+        config: its settings.
+        task: what the network is trained for.
 
     Raises:
-        MimError: the settings contradict each other, or hide too much for boxes.
+        MimError: the settings contradict each other, or hide too much for what is marked.
     """
     if config.kind != "learned":
         return None
     recipe = mask_training(config, LEAST_SEEN)
     try:
-        check_recipe(recipe)
+        check_recipe(recipe, MARKS[task])
     except ValueError as error:
         raise MimError(f"masker.{error}") from error
     if config.gate != "soft" and config.keep < LEAST_SEEN:
         raise MimError(
-            f"masker.keep={config.keep:g}: nothing is found in hidden cells; for task=detect give at least "
+            f"masker.keep={config.keep:g}: nothing is found in hidden cells; for task={task} give at least "
             f"{LEAST_SEEN:g}, or masker.gate=soft"
         )
     return recipe

@@ -18,16 +18,18 @@ from mim.data.loader import FilmDataset, evaluation_loader
 from mim.data.outlines import Polygons
 from mim.errors import MimError
 from mim.evaluation import PixelCounts
-from mim.models import Encoder, build_encoder
+from mim.models import Encoder
 from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash
 from mim.stages.detection import AnnotatedFilms, annotated_films, count_boxes
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met
 from mim.stages.made_for import MadeFor
-from mim.stages.masker import build_masker
+from mim.stages.masked_parts import MaskedParts
+from mim.stages.masker import build_masker, dense_training, frozen_encoder, load_tokens, rebuilding_error
+from mim.stages.score_source import start_source
 from mim.stages.tuning import tune_encoder
-from mim.tasks import MaskedSegmenter
+from mim.tasks import MaskedSegmenter, RebuildingError
 from mim.training import Monitor, load_weights
 
 
@@ -43,6 +45,10 @@ def finetune_segmenter(config: FinetuneConfig) -> Path:
     """
     check_segmentation_settings(config)
     encoder, meets = first_encoder(config)
+    reads, source = frozen_encoder(config, encoder.image_size), start_source(config, encoder, meets)
+    masker = build_masker(config.masker, encoder, reads, source)
+    load_tokens(masker, Path(str(config.init)))
+    task = build_segmenter(config, encoder, meets, masker, rebuilding_error(config, encoder))
     found = outlined_films(config)
     description = TaskDescription(
         encoder.spec,
@@ -51,12 +57,13 @@ def finetune_segmenter(config: FinetuneConfig) -> Path:
         (class_name(found.annotations.categories),),
         outline_hash(found),
         count_met(config, found.films, found.splits),
+        reads,
     )
     size = encoder.image_size
     watched = make_segmentation_dataset(config, found, found.splits.val, size, training=False)
     trained_on = [film.index for film in found.splits.train]
     work = Downstream(
-        task=build_segmenter(config, encoder, meets),
+        task=task,
         description=description,
         splits=found.splits,
         said=count_boxes(found).replace("boxes", "lesions"),
@@ -65,6 +72,7 @@ def finetune_segmenter(config: FinetuneConfig) -> Path:
         validation=SegmentationValidation(watched, config.training.batch_size),
         monitor=Monitor("val/dice"),
         made_for=MadeFor.of(found.films, trained_on),
+        watched=watched,
     )
     return train_downstream(config, work)
 
@@ -90,16 +98,7 @@ def check_segmentation_settings(config: FinetuneConfig) -> None:
     if config.smoothing or not config.class_weights:
         key = "smoothing" if config.smoothing else "class_weights"
         raise MimError(f"{key} is read only with task=classify or study; leave it out")
-    if config.masker.kind == "learned":
-        raise MimError(
-            "masker.kind=learned is trained on labels of films (task=classify); for task=segment give "
-            "masker.kind=threshold or none"
-        )
-    if config.masker.kind == "threshold" and config.masker.score in ("reconstruction_error", "attention"):
-        raise MimError(
-            f"masker.score={config.masker.score} is for task=classify; for task=segment give masker.score=intensity, "
-            "gradient or variance"
-        )
+    dense_training(config.masker, "segment")
 
 
 def outlined_films(config: FinetuneConfig) -> AnnotatedFilms:
@@ -148,8 +147,21 @@ def class_name(categories: Sequence[str]) -> str:
     return " or ".join(categories)
 
 
-def build_segmenter(config: FinetuneConfig, encoder: Encoder, meets: NetworkInput) -> MaskedSegmenter:
+def build_segmenter(
+    config: FinetuneConfig,
+    encoder: Encoder,
+    meets: NetworkInput,
+    masker: nn.Module | None,
+    rebuilding: RebuildingError | None = None,
+) -> MaskedSegmenter:
     """Builds the segmenter around an encoder.
+
+    Args:
+        config: its settings.
+        encoder: with its weights.
+        meets: how pixels are normalised.
+        masker: in front of it.
+        rebuilding: what teaches the masker by rebuilding, in training.
 
     Raises:
         MimError: masker, head and encoder do not go together.
@@ -158,13 +170,15 @@ def build_segmenter(config: FinetuneConfig, encoder: Encoder, meets: NetworkInpu
     try:
         task = MaskedSegmenter(
             encoder,
-            build_masker(config.masker, encoder),
+            masker,
             head=segment.head,
             channels=segment.channels,
             finest=segment.finest,
             loss=segment.loss,
             mean=meets.mean,
             std=meets.std,
+            mask_training=dense_training(config.masker, "segment"),
+            rebuilding=rebuilding,
         )
     except ValueError as error:
         raise MimError(f"segment: {error}") from error
@@ -176,8 +190,12 @@ def rebuild_segmenter(
     run: Path, config: FinetuneConfig, description: TaskDescription, weights: Mapping[str, Tensor]
 ) -> MaskedSegmenter:
     """Builds the segmenter of a run as it was trained, for weights that have yet to be loaded."""
-    meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
-    return build_segmenter(config, build_encoder(description.encoder), meets)
+    return _build_again(run, config, description, learns=True)
+
+
+def _build_again(run: Path, config: FinetuneConfig, description: TaskDescription, *, learns: bool) -> MaskedSegmenter:
+    parts = MaskedParts.of_run(run, config, description, learns=learns)
+    return build_segmenter(config, parts.encoder, parts.meets, parts.masker, parts.rebuilding)
 
 
 def load_segmenter(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedSegmenter:
@@ -187,7 +205,7 @@ def load_segmenter(run: Path, config: FinetuneConfig, description: TaskDescripti
         MimError: the weights are missing, damaged or of another model.
     """
     weights = load_weights(run / "model.safetensors")
-    task = rebuild_segmenter(run, config, description, weights)
+    task = _build_again(run, config, description, learns=False)
     load_finished(run, task, weights)
     return task.eval()
 

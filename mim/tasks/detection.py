@@ -1,7 +1,7 @@
 """Boxes on each film, from what a masker lets the encoder see."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -11,16 +11,13 @@ from torch.nn.utils.rnn import pad_sequence
 from mim.masking.grids import GridFit
 from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask
-from mim.masking.threshold import ThresholdMasker
 from mim.models.detection_head import Assignment, DetectionHead, Kind, Target
 from mim.models.encoder import Encoder
-from mim.models.features import Features
-from mim.models.pyramid import Gated
+from mim.tasks.dense import LEAST_SEEN, check_recipe, kept_share, stacked
 from mim.tasks.look import look, seen
 from mim.tasks.mask_training import MaskTraining, Rebuilding
 from mim.tasks.staged import Rest, draw_lesson, staged_plan, summed
 
-LEAST_SEEN: Final = 0.5
 PADDING: Final = -1
 
 logger = logging.getLogger("mim")
@@ -81,7 +78,7 @@ class MaskedDetector(nn.Module):
                 "let it show at least half, or give a soft gate"
             )
         self.mask_training = mask_training or MaskTraining(random_keep=(LEAST_SEEN, 1.0))
-        check_recipe(self.mask_training)
+        check_recipe(self.mask_training, "boxes")
         self.encoder = encoder
         encoder.set_normalisation(mean, std)
         self.masker = masker
@@ -198,25 +195,6 @@ class MaskedDetector(nn.Module):
             )
 
 
-def stacked(parts: Sequence[tuple[Features, Tensor | None]]) -> tuple[list[Tensor], Gated | None]:
-    """Maps of parts of a batch as those of one, and what of tokens stands behind gates, if there are any.
-
-    Args:
-        parts: features, and what the encoder was told of the mask, as `look` gives them.
-    """
-    if len(parts) == 1 and parts[0][0].content is None:
-        return list(parts[0][0].maps), None
-    maps = [torch.cat(level) for level in zip(*(features.maps for features, _ in parts), strict=True)]
-    if all(features.content is None for features, _ in parts):
-        return maps, None
-    content, gate = [], []
-    for features, shown in parts:
-        coarsest = features.maps[-1]
-        content.append(coarsest if features.content is None else features.content)
-        gate.append(coarsest.new_ones(len(coarsest), *coarsest.shape[2:]) if shown is None else shown.float())
-    return maps, Gated(torch.cat(content), torch.cat(gate))
-
-
 def in_sight(target: Target, visible: Tensor, size: tuple[int, int]) -> Target:
     """Boxes of one image of which a mask shows at least half.
 
@@ -241,34 +219,6 @@ def _overlap(spans: Tensor, cells: int, side: float) -> Tensor:
     """Length of (N, 2) spans, from and to in pixels, that lies in each of some cells of a side: (N, cells)."""
     begin = torch.arange(cells, device=spans.device, dtype=spans.dtype) * side
     return (torch.minimum(spans[:, 1:], begin + side) - torch.maximum(spans[:, :1], begin)).clamp(min=0)
-
-
-def check_recipe(recipe: MaskTraining) -> None:
-    """Refuses what a masker in front of a detector cannot be taught by.
-
-    Raises:
-        ValueError: naming the field.
-    """
-    if recipe.random_keep[0] < LEAST_SEEN:
-        raise ValueError(
-            f"random_keep {list(recipe.random_keep)}: nothing is found in hidden cells; for boxes let random masks "
-            f"keep at least {LEAST_SEEN:g}"
-        )
-    if recipe.follow == "network":
-        raise ValueError(
-            "follow=network: what a detector says are boxes, not probabilities that a masker could come to; for boxes "
-            "give follow=label"
-        )
-
-
-def kept_share(masker: nn.Module | None) -> float | None:
-    """The share of cells that a masker's settings say is visible; None where they do not, or where none is hidden."""
-    if isinstance(masker, PatchMasker):
-        return None if masker.gate == "soft" else masker.keep
-    if isinstance(masker, ThresholdMasker) and isinstance(masker.threshold, str) and ":" in masker.threshold:
-        share = float(masker.threshold.partition(":")[2])
-        return 1 - share if masker.keep == "above" else share
-    return None
 
 
 def padded(found: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,20 +1,23 @@
 """Pixels of each film, from what a masker lets the encoder see."""
 
 import logging
+from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 import torch
 from monai.losses import DiceCELoss, DiceFocalLoss
 from torch import Tensor, nn
 
-from mim.masking.gates import budget_loss
 from mim.masking.grids import GridFit
 from mim.masking.learned import PatchMasker
 from mim.masking.mask import Mask
 from mim.models.encoder import Encoder
+from mim.models.features import at_resolution
 from mim.models.segmentation_head import Kind, SegmentationHead
-from mim.tasks.detection import LEAST_SEEN, kept_share
+from mim.tasks.dense import LEAST_SEEN, check_recipe, kept_share, stacked
 from mim.tasks.look import look, seen
+from mim.tasks.mask_training import MaskTraining, Rebuilding
+from mim.tasks.staged import Rest, draw_lesson, staged_plan, summed
 
 Loss = Literal["dice_ce", "dice_focal"]
 LOSSES: Final = {"dice_ce": DiceCELoss, "dice_focal": DiceFocalLoss}
@@ -34,8 +37,7 @@ class MaskedSegmenter(nn.Module):
 
     Args:
         encoder: any encoder.
-        masker: `masker(batch) -> Mask`, or None: everything is seen. One that learns, learns together with the rest,
-            its share of cells held by a budget.
+        masker: `masker(batch) -> Mask`, or None: everything is seen.
         num_classes: classes of pixels, independent of each other: a pixel may be of several, or of none.
         head: `unet` or `upernet`.
         channels: of each scale of the decoder, a multiple of 16.
@@ -43,10 +45,12 @@ class MaskedSegmenter(nn.Module):
         loss: `dice_ce` or `dice_focal`.
         mean: subtracted from pixels in [0, 1].
         std: what the difference is divided by.
-        budget: weight of a learning masker's budget loss.
+        mask_training: for a masker that learns; random masks show at least half. None = `MaskTraining` with that.
+        rebuilding: gives the error of rebuilding what a mask hides; needed where `mask_training` has a weight for it.
 
     Raises:
-        ValueError: the masker hides more than half, or the head does not fit the encoder.
+        ValueError: the masker, or random masks, hide more than half; the masker is to follow the network, which Dice
+            cannot; or the head does not fit the encoder.
     """
 
     def __init__(
@@ -60,7 +64,8 @@ class MaskedSegmenter(nn.Module):
         loss: Loss = "dice_ce",
         mean: float = 0.0,
         std: float = 1.0,
-        budget: float = 1.0,
+        mask_training: MaskTraining | None = None,
+        rebuilding: Rebuilding | None = None,
     ) -> None:
         super().__init__()
         share = kept_share(masker)
@@ -71,6 +76,8 @@ class MaskedSegmenter(nn.Module):
             )
         if loss not in get_args(Loss):
             raise ValueError(f"loss must be dice_ce or dice_focal, not {loss!r}")
+        self.mask_training = mask_training or MaskTraining(random_keep=(LEAST_SEEN, 1.0))
+        check_recipe(self.mask_training, "pixels")
         self.encoder = encoder
         encoder.set_normalisation(mean, std)
         self.masker = masker
@@ -79,9 +86,26 @@ class MaskedSegmenter(nn.Module):
         self.num_classes = num_classes
         self.mean = mean
         self.std = std
-        self.budget = budget
+        self.rebuilding = rebuilding
         self.fit_to_grid = GridFit()
+        self.progress: float | None = None
+        self._rest = Rest()
         self._warned = False
+
+    def set_progress(self, fraction: float) -> None:
+        """Hears how much of the training lies behind, in [0, 1]; while only the masker learns, the rest is frozen.
+
+        Where this is never told, masker and network learn together, as in the last stage.
+        """
+        self.progress = fraction
+        if self.training and isinstance(self.masker, PatchMasker):
+            self._rest((self.encoder, self.head), self.mask_training.stage(fraction) == "masker")
+
+    def learning_plan(self) -> Mapping[str, tuple[float, tuple[tuple[float, float], ...]]]:
+        """Of parts by name: a factor on the learning rate, and the shares of the training between which they learn."""
+        if not isinstance(self.masker, PatchMasker):
+            return {}
+        return staged_plan(self.mask_training, ("encoder", "head"), "masker")
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Says of each pixel what it is.
@@ -93,39 +117,62 @@ class MaskedSegmenter(nn.Module):
         Returns:
             `logits` (B, num_classes, H, W), whose sigmoid is the probability of each class; `visible` (B, gh, gw) bool,
             a masker's `scores`, and `keep`, the share of cells that was visible. With `lesion` also `loss`, and where a
-            masker learns its parts `loss_pixels` and `loss_budget`.
+            masker learns its parts `loss_<name>`; while it learns by itself and not from the pixels, there are no
+            logits.
 
         Raises:
             ValueError: in training a batch without pixels, or pixels of another number of classes or another size.
         """
+        lesion = self._wanted(batch)
+        if self.training and lesion is not None and isinstance(self.masker, PatchMasker):
+            return self._learn(batch, lesion, self.masker)
         image = (batch["image"] - self.mean) / self.std
         mask = None if self.masker is None else self._fit(self.masker(batch))
-        features, _ = look(self.encoder, image, mask)
-        logits = self.head(features.maps, (image.shape[-2], image.shape[-1]))
+        maps, gated = stacked([look(self.encoder, image, mask)])
+        logits = self.head(maps, (image.shape[-2], image.shape[-1]), gated)
         if mask is None:
             mask = Mask(torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device))
         out = {"logits": logits, "visible": mask.visible, "keep": seen(mask).float().mean()}
         if mask.scores is not None:
             out["scores"] = mask.scores
-        if "lesion" in batch:
-            out |= self._losses(logits, batch["lesion"], mask)
-        elif self.training:
-            raise ValueError("a segmenter trains on pixels, and the batch has no lesion; set data.boxes")
+        if lesion is not None:
+            out["loss"] = self._compare(logits, lesion)
         if not self.training:
             self._warn(mask)
         return out
 
-    def _losses(self, logits: Tensor, lesion: Tensor, mask: Mask) -> dict[str, Tensor]:
-        if lesion.shape != logits.shape:
-            raise ValueError(f"lesion must be {tuple(logits.shape)}, a plane a class, not {tuple(lesion.shape)}")
+    def _learn(self, batch: dict[str, Tensor], lesion: Tensor, masker: PatchMasker) -> dict[str, Tensor]:
+        """One of the stages A, B and C of `MaskTraining`."""
+        image = (batch["image"] - self.mean) / self.std
+        of_any = {**batch, "lesion": lesion.any(dim=1, keepdim=True)}
+        lesson = draw_lesson(of_any, masker, self.encoder, self.mask_training, self.progress, self.rebuilding)
+        if not lesson.met:
+            return summed(lesson.parts) | lesson.figures
+        if lesson.random:
+            by_chance = lesson.met[0][1].visible
+            lesion = torch.cat([in_sight(lesion[: lesson.random], by_chance), lesion[lesson.random :]])
+        maps, gated = stacked([look(self.encoder, image[own], mask) for own, mask in lesson.met])
+        logits = self.head(maps, (image.shape[-2], image.shape[-1]), gated)
+        pixels = self._compare(logits, lesion)
+        return summed({"pixels": (pixels, lesson.weight), **lesson.parts}) | lesson.figures | {"logits": logits}
+
+    def _wanted(self, batch: dict[str, Tensor]) -> Tensor | None:
+        """The pixels of each class; None where a loss is neither given nor needed."""
+        if "lesion" not in batch:
+            if self.training:
+                raise ValueError("a segmenter trains on pixels, and the batch has no lesion; set data.boxes")
+            return None
+        image, lesion = batch["image"], batch["lesion"]
+        shape = (len(image), self.num_classes, *image.shape[-2:])
+        if lesion.shape != shape:
+            raise ValueError(f"lesion must be {shape}, a plane a class, not {tuple(lesion.shape)}")
+        return lesion
+
+    def _compare(self, logits: Tensor, lesion: Tensor) -> Tensor:
         with torch.autocast(logits.device.type, enabled=False):
             # a class at a time: of several channels MONAI's cross entropy would take the classes to exclude each other
             planes = zip(logits.unbind(1), lesion.float().unbind(1), strict=True)
-            pixels = torch.stack([self.loss(given[:, None], wanted[:, None]) for given, wanted in planes]).mean()
-        if not (self.training and isinstance(self.masker, PatchMasker) and mask.scores is not None):
-            return {"loss": pixels}
-        budget = budget_loss(mask.scores, self.masker.keep)
-        return {"loss": pixels + self.budget * budget, "loss_pixels": pixels, "loss_budget": budget}
+            return torch.stack([self.loss(given[:, None], wanted[:, None]) for given, wanted in planes]).mean()
 
     def _fit(self, mask: Mask) -> Mask:
         """Brings a decision about cells to the encoder's grid; one about pixels is a filter, and stays as it is."""
@@ -141,3 +188,11 @@ class MaskedSegmenter(nn.Module):
                 "the masker shows %.0f %% of these films: nothing is known of the rest; choose another threshold",
                 100 * share,
             )
+
+
+def in_sight(lesion: Tensor, visible: Tensor) -> Tensor:
+    """The pixels of lesions (B, K, H, W) that lie in the cells (B, gh, gw) which random masks show.
+
+    What chance hides is nobody's decision: a network that had to draw it all the same would learn to guess.
+    """
+    return lesion & (at_resolution(visible.float(), (lesion.shape[-2], lesion.shape[-1])) > 0)

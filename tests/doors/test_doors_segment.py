@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mim.tasks import MaskedSegmenter
 
 FILE = CONFIGS / "finetune" / "segment_caries.yaml"
 SMALL = (*BRIEF, "input.image_size=[64,96]", "encoder.timm_args={layers: [1, 1, 1, 1]}", "segment.channels=16")
+LEARNED = ("masker.kind=learned", "masker.width=4", "masker.supervised=1.0")
 MASKED = ("masker.kind=threshold", "masker.threshold=quantile:0.4")
 
 
@@ -146,8 +148,13 @@ def test_boxes_without_pixels_are_refused_unless_they_are_to_be_filled(
         (("data.boxes=null",), "data.boxes is not set: task=segment learns from pixels"),
         (("data.labels=null",), "data.labels is not set"),
         (("data.target=caries",), "data.target is a label of whole films"),
-        (("masker.kind=learned",), "masker.kind=learned is trained on labels of films"),
-        (("masker.kind=threshold", "masker.score=attention"), "masker.score=attention is for task=classify"),
+        ((*LEARNED, "masker.keep=0.3"), "nothing is found in hidden cells; for task=segment give at least 0.5"),
+        ((*LEARNED, "masker.random_keep=[0.2,1.0]"), "masker.random_keep [0.2, 1.0]: nothing is found in hidden cells"),
+        ((*LEARNED, "masker.follow=network"), "masker.follow=network: Dice compares with pixels"),
+        ((*LEARNED, "masker.stages=[0.5,0.5,0.5]"), "masker.stages [0.5, 0.5, 0.5]"),
+        ((*LEARNED, "masker.reconstruction=1.0"), "masker.reconstruction: rebuilds with a pretrained model"),
+        ((*LEARNED, "masker.scorer=tokens"), "masker.scorer=tokens: reads a pretrained encoder"),
+        (("masker.kind=threshold", "masker.score=attention"), "the attention of fresh weights means nothing"),
         (("masker.kind=threshold", "masker.threshold=quantile:0.7"), "segment: the masker shows 30% of the cells"),
         (("segment.finest=8", "segment.channels=40"), "segment.channels"),
         (("smoothing=0.1",), "smoothing is read only with task=classify"),
@@ -159,8 +166,79 @@ def test_what_a_segmenter_cannot_have_is_told_in_a_line(
     changed: tuple[str, ...], said: str, boxed: tuple[str, ...], tmp_path: Path
 ) -> None:
     output = tmp_path / "none"
-    assert said in call("finetune", FILE, *SMALL, *boxed, *changed, f"output={output}").error()
+    unread = (*boxed, "data.path=no such folder")  # it is told before a film is looked for
+    assert said in call("finetune", FILE, *SMALL, *unread, *changed, f"output={output}").error()
     assert not (output / "checkpoints").exists()
+
+
+@pytest.fixture(scope="module")
+def behind_learned(boxed: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("learned") / "run"
+    stages = ("masker.stages=[0.3,0.4,0.3]", "encoder.patch_size=16")
+    succeed("finetune", FILE, *SMALL, *boxed, *LEARNED, *stages, f"output={folder}")
+    return folder
+
+
+def test_a_learned_mask_is_watched_and_what_it_hides_stands_first(behind_learned: Path, tmp_path: Path) -> None:
+    records = read_metrics(behind_learned)
+    watched = {"val/dice", "val/keep", "val/lesion_shown", "val/mask_rate", "val/mask_film_deviation"}
+    assert any(watched <= set(record) for record in records)
+    assert "train/loss_supervised" not in records[0]
+    assert {"train/loss_pixels", "train/loss_supervised", "train/loss_budget"} <= set(records[1])
+    said = succeed("evaluate", behind_learned, f"output={tmp_path}", "bootstrap=100", "accelerator=cpu")
+    assert said.out.index("lesion recall") < said.out.index("test Dice")
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    schema = json.loads((files("mim.evaluation") / "schemas" / "metrics.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(content)
+    assert list(content["blocks"]) == ["mask", "segmentation"]
+    mask = content["blocks"]["mask"]
+    assert mask["share"] == pytest.approx(0.5, abs=0.05)
+    assert {"all"} < {row["grade"] for row in mask["lesion_recall"]}, "by grade"
+    assert set(mask["lesion_recall"][-1]["figures"]) == {"masker", "random"}
+    assert mask["lesion_recall"][-1]["lesions"] == content["blocks"]["segmentation"]["lesions"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.index("What does the mask hide?") < page.index("Segmentation of lesions")
+
+
+def test_a_segmenter_without_a_masker_has_no_block_of_masks(boxed: tuple[str, ...], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    succeed("finetune", FILE, *SMALL, *boxed, "training.max_steps=1", f"output={folder}")
+    succeed("evaluate", folder, "bootstrap=100", "worst=0", "accelerator=cpu")
+    assert list(json.loads((folder / "metrics.json").read_text())["blocks"]) == ["segmentation"]
+
+
+@pytest.mark.parametrize(
+    "masker",
+    [
+        ("masker.kind=threshold", "masker.score=reconstruction_error", "masker.threshold=quantile:0.4"),
+        ("masker.kind=threshold", "masker.score=attention", "masker.threshold=quantile:0.4"),
+        (*LEARNED, "masker.scorer=tokens", "masker.reconstruction=1.0", "masker.keep=0.6"),
+    ],
+)
+def test_a_segmenter_behind_what_a_pretrained_model_says(
+    masker: tuple[str, ...], boxed: tuple[str, ...], pretrained: Path, tmp_path: Path
+) -> None:
+    folder, start = tmp_path / "run", tmp_path / "pretrained"
+    shutil.copytree(pretrained, start)
+    small = ("task=segment", "segment.channels=16")
+    succeed("finetune", *BRIEF, *small, *masker, *boxed, f"init={start}", f"output={folder}")
+    shutil.rmtree(start)  # to measure, nothing of it is needed
+    succeed("evaluate", folder, "bootstrap=100", "accelerator=cpu")
+    share = json.loads((folder / "metrics.json").read_text())["blocks"]["mask"]["share"]
+    assert share == pytest.approx(0.6, abs=0.1)
+
+
+def test_two_segmenters_are_refused_before_either_is_measured(run: Path, behind_learned: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(run, first)
+    shutil.copytree(behind_learned, second)
+    splits = (second / "splits.csv").read_text()
+    for text in (splits, splits.replace(",test", ",val")):  # also where they differ in more
+        (second / "splits.csv").write_text(text)
+        said = call("evaluate", first, second, f"output={tmp_path / 'both'}").error()
+        assert "runs with task=segment cannot be compared" in said
+    assert not (tmp_path / "both").exists()
+    assert not any((folder / "metrics.json").exists() for folder in (first, second))
 
 
 def test_pixels_that_changed_since_the_training_stop_the_evaluation(

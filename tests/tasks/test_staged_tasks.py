@@ -1,4 +1,4 @@
-"""A masker that learns in front of a detector and of a study: the same stages as in front of a classifier."""
+"""A masker that learns in front of a detector, a segmenter and a study: the stages are those of a classifier."""
 
 import pytest
 import torch
@@ -9,9 +9,11 @@ from torch import nn
 from mim.errors import Interrupted
 from mim.masking import Mask, PatchMasker, SequenceMasker
 from mim.models import create_encoder
-from mim.tasks import MaskedDetector, MaskedStudyClassifier, MaskTraining
-from mim.tasks.detection import in_sight, stacked
+from mim.tasks import MaskedDetector, MaskedSegmenter, MaskedStudyClassifier, MaskTraining
+from mim.tasks.dense import stacked
+from mim.tasks.detection import in_sight
 from mim.tasks.look import look
+from mim.tasks.segmentation import in_sight as pixels_in_sight
 from mim.training import build_optimizer, make_fabric, open_run, train_task
 
 HALF = (0.5, 1.0)
@@ -29,6 +31,24 @@ def detector(name="resnet18", head="fcos", keep=0.5, **recipe):
     torch.manual_seed(1)
     masker = PatchMasker(own.patch_size, width=4, keep=keep)
     return MaskedDetector(own, masker, 2, head, mask_training=training, **SMALL)
+
+
+def segmenter(name="resnet18", keep=0.5, num_classes=1, gate="binary", **recipe):
+    own = network(name)
+    training = MaskTraining(random_keep=HALF, **recipe)
+    torch.manual_seed(1)
+    masker = PatchMasker(own.patch_size, width=4, keep=keep, gate=gate)
+    return MaskedSegmenter(own, masker, num_classes, channels=16, mask_training=training)
+
+
+def outlined(seed=0, count=4):
+    """The rectangles of both classes, as pixels."""
+    batch = four_films(seed)
+    lesion = torch.zeros(4, 1, 64, 96, dtype=torch.bool)
+    for own, boxes in zip(lesion, batch["boxes"].int().tolist(), strict=True):
+        for left, top, right, bottom in boxes:
+            own[0, top:bottom, left:right] = True
+    return {"image": batch["image"][:count], "lesion": lesion[:count]}
 
 
 def of_studies(name="resnet18", freeze=False, **recipe):
@@ -54,9 +74,9 @@ def four_films(seed=0):
     return {name: torch.cat([first[name], second[name]]) for name in first}
 
 
-TASKS = {"detect": (detector, four_films), "study": (of_studies, studies)}
-NETWORK = {"detect": {"encoder", "head"}, "study": {"encoder", "head", "masker"}}
-MASKER = {"detect": {"masker"}, "study": {"film_masker"}}
+TASKS = {"detect": (detector, four_films), "segment": (segmenter, outlined), "study": (of_studies, studies)}
+NETWORK = {"detect": {"encoder", "head"}, "segment": {"encoder", "head"}, "study": {"encoder", "head", "masker"}}
+MASKER = {"detect": {"masker"}, "segment": {"masker"}, "study": {"film_masker"}}
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -128,6 +148,75 @@ def test_gates_of_a_vit_hear_as_much_when_closed_as_when_open():
     told, visible = drawn[0].gate.grad.abs(), drawn[0].visible
     assert told[visible].median() > 0
     assert told[~visible].median() < 20 * told[visible].median()
+
+
+@pytest.mark.parametrize(("name", "gate"), [("vit_tiny_patch16_224", "binary"), ("resnet18", "top_k")])
+def test_what_a_learned_masker_hides_cannot_move_a_pixel(name, gate):
+    task = segmenter(name, gate=gate).eval()
+    image = outlined()["image"]
+    mask = task.masker({"image": image})
+    before = task({"image": image})
+    assert before["visible"].float().mean() == 0.5
+    side = task.encoder.patch_size
+    cells = mask.visible.repeat_interleave(side, 1).repeat_interleave(side, 2)[:, None]
+    task.masker = Fixed(mask)  # it looks at the whole film: it is what follows that must not
+    for filling in (torch.rand_like(image), torch.full_like(image, torch.nan)):
+        assert torch.equal(task({"image": torch.where(cells, image, filling)})["logits"], before["logits"])
+    assert not torch.equal(task({"image": torch.where(cells, 1 - image, image)})["logits"], before["logits"])
+
+
+def test_a_hard_gate_gives_the_logits_of_hiding_and_a_closed_one_hears_as_much_as_an_open_one():
+    task = segmenter("vit_tiny_patch16_224", stages=(0.0, 1.0, 0.0)).train()
+    task.set_progress(0.5)
+    drawn = []
+    task.masker.register_forward_hook(lambda _, __, mask: drawn.append(mask) or mask.gate.retain_grad())
+    out = task(outlined())
+    out["loss_pixels"].backward()
+    visible = drawn[0].visible
+    told = drawn[0].gate.grad.abs()
+    assert told[visible].median() > 0
+    assert told[~visible].median() < 20 * told[visible].median()
+    task.masker = Fixed(Mask(visible))
+    torch.testing.assert_close(task.eval()(outlined())["logits"], out["logits"], atol=1e-4, rtol=1e-3)
+
+
+def test_of_lesions_that_chance_hides_nothing_is_asked_and_of_those_the_masker_hides_everything():
+    visible = torch.tensor([[[True, False], [True, True]]])
+    lesion = torch.zeros(1, 2, 4, 8, dtype=torch.bool)
+    lesion[:, :, 1:3, 2:7] = True
+    left = lesion.clone()
+    left[:, :, :2, 4:] = False
+    assert torch.equal(pixels_in_sight(lesion, visible), left)
+
+    asked = []
+    task = segmenter(stages=(1.0, 0.0, 0.0)).train()
+    task._compare = lambda logits, wanted: asked.append(wanted) or logits.mean()
+    batch = outlined()
+    task.set_progress(0.1)
+    shown = [task(batch)["visible"] for _ in range(10)]
+    assert min(float(own.float().mean()) for own in shown) >= 0.5
+    for own, wanted in zip(shown, asked, strict=True):
+        assert torch.equal(wanted, pixels_in_sight(batch["lesion"], own))
+    assert any(not torch.equal(wanted, batch["lesion"]) for wanted in asked)
+    for share, stages, own in ((0.0, (0.0, 1.0, 0.0), 4), (0.5, (0.0, 0.0, 1.0), 2)):
+        task.mask_training = MaskTraining(stages=stages, random_share=share, random_keep=HALF)
+        task.set_progress(0.5)
+        task(batch)
+        assert torch.equal(asked[-1][4 - own :], batch["lesion"][4 - own :])
+
+
+def test_the_masker_of_several_classes_learns_from_the_pixels_of_any():
+    task = segmenter(num_classes=2, stages=(0.0, 1.0, 0.0), task=0.0, supervised=1.0).train()
+    task.set_progress(0.5)
+    task.encoder.forward = None  # it is not asked
+    batch = outlined()
+    none = torch.zeros_like(batch["lesion"])
+    told = []
+    for planes in ((batch["lesion"], none), (none, batch["lesion"]), (none, none)):
+        torch.manual_seed(3)
+        told.append(task({"image": batch["image"], "lesion": torch.cat(planes, dim=1)})["loss_supervised"].detach())
+    assert told[0] == told[1] > 0
+    assert told[2] == 0
 
 
 def test_what_a_learned_masker_hides_cannot_move_a_box():
@@ -237,6 +326,15 @@ def test_what_a_detector_cannot_be_taught_is_refused(recipe, said):
         MaskedDetector(encoder(), mask_training=MaskTraining(**{"random_keep": HALF, **recipe}), **SMALL)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [({"random_keep": (0.4, 1.0)}, "for pixels let random masks"), ({"follow": "network"}, "for pixels give")],
+)
+def test_what_a_segmenter_cannot_be_taught_is_refused(recipe, said):
+    with pytest.raises(ValueError, match=said):
+        MaskedSegmenter(encoder(), mask_training=MaskTraining(**{"random_keep": HALF, **recipe}), channels=16)
+
+
 def train(kind, folder, stop_after=None):
     config = tiny_run_config(keep_checkpoints=2)
     fabric = make_fabric(config.training, find_unused_parameters=True)
@@ -287,3 +385,22 @@ def test_a_masker_in_front_of_a_detector_learns_where_the_boxes_are():
         for own, labels, mask in zip(batch["boxes"], batch["box_label"], visible, strict=True)
     ]
     assert sum(kept) == 4
+
+
+def test_a_masker_in_front_of_a_segmenter_learns_where_the_lesions_are():
+    """Bright rectangles on noise, half of the cells: the loss of the pixels alone must bring them into sight."""
+    task = segmenter("vit_tiny_patch16_224", stages=(0.5, 0.5, 0.0), budget_ramp=0.2)
+    rest = [p for part in (task.encoder, task.head) for p in part.parameters()]
+    rates = [{"params": rest, "lr": 1e-3}, {"params": list(task.masker.parameters()), "lr": 3e-3}]
+    optimizer = torch.optim.AdamW(rates)
+    task.train()
+    for step in range(120):
+        task.set_progress(step / 120)
+        optimizer.zero_grad()
+        task(outlined(step, count=2))["loss"].backward()
+        nn.utils.clip_grad_norm_(task.parameters(), 1.0)
+        optimizer.step()
+    batch = outlined(999)
+    visible = task.eval()({"image": batch["image"]})["visible"]
+    shown = pixels_in_sight(batch["lesion"], visible).sum() / batch["lesion"].sum()
+    assert shown > 0.8
