@@ -16,6 +16,7 @@ ONE_CLASS = "film"  # of all films where no column is learnt
 NONE_POSITIVE = "none"
 MISSING = -1
 """In place of 0 or 1 where it is not known whether a film has a label."""
+NOT_KNOWN = frozenset({"nan", "na", "n/a", "<na>", "null"})  # what programs write for a missing value
 MOST_CLASSES = 100  # more values are rather ids, ages or dates
 
 
@@ -64,6 +65,12 @@ def read_values(
     if not isinstance(target, str):
         return _several(path, rows, tuple(target))
     values = [row.cells[target] for row in rows]
+    for row in rows:
+        if row.cells[target].lower() in NOT_KNOWN:
+            raise MimError(
+                f"{path}, row {row.line}: {row.cells[target]!r} stands under {target!r}: leave the cell empty where "
+                "the label is not known (data.target)"
+            )
     classes = _in_order(path, target, values, order) if kind == "ordered" else _find_classes(path, target, values, kind)
     return LabelValues(classes, tuple(classes.index(value) for value in values))
 

@@ -25,7 +25,7 @@ def check_learnable(splits: Splits, path: Path, target: str) -> None:
     Raises:
         MimError: The training films lack something.
     """
-    way_out = "raise data.label_fraction or data.train_limit, draw another split, or leave it out"
+    way_out = "take more films, draw another split, put classes together, or leave it out"
     for lacking in _lacking(splits, splits.train):
         raise MimError(f"{path}: no training film {lacking} (data.target {target}): {way_out}")
     for name, films in (("validation", splits.val), ("test", splits.test)):

@@ -11,6 +11,7 @@ where nothing is drawn and 0 where something is. A lesion is one that is given, 
 lesion that nothing touches has 0 and 0. One of which at least half the area is drawn is found.
 """
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -222,9 +223,12 @@ def _dice(truth: Mask, drawn: Mask) -> float:
 
 
 def _surface(truth: Mask, drawn: Mask, tolerance: float, spacing: tuple[float, float]) -> float:
-    values = compute_surface_dice(
-        _channels(drawn), _channels(truth), class_thresholds=[tolerance], include_background=True, spacing=spacing
-    )
+    with warnings.catch_warnings():
+        # MONAI calls its own function with an argument that it has given up
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        values = compute_surface_dice(
+            _channels(drawn), _channels(truth), class_thresholds=[tolerance], include_background=True, spacing=spacing
+        )
     return float(values[0, 0])
 
 

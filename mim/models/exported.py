@@ -128,7 +128,10 @@ def load_encoder_weights(encoder: Encoder, folder: Path) -> LoadReport:
     """
     exported = read_exported(folder)
     if exported.spec.name != encoder.spec.name:
-        raise MimError(f"{folder}: holds a {exported.spec.name}, but the encoder asked for is a {encoder.spec.name}")
+        raise MimError(
+            f"{folder}: holds a {exported.spec.name}, but the encoder asked for is a {encoder.spec.name} "
+            "(encoder=null takes that of the run)"
+        )
     given, asked = exported.spec.timm_args, encoder.spec.timm_args
     different = [key for key in sorted({*given, *asked}) if given.get(key) != asked.get(key) and key not in FREE_ARGS]
     if different:

@@ -36,7 +36,7 @@ from mim.training import make_fabric
 
 OF_TWO_CLASSES = (
     "AUROC behind other masks",
-    "sensitivity at a fixed specificity",
+    "operating points at several specificities",
     "calibration slope and temperature",
     "the decision curve",
     "figures by group",

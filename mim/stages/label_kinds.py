@@ -64,7 +64,10 @@ def check_label_settings(config: FinetuneConfig) -> None:
         raise MimError("data.label_order is read only with data.label_kind=ordered; give both")
     if labels == "ordered":
         if config.loss == "focal":
-            raise MimError("loss=focal knows no order of grades; data.label_kind=ordered learns by their likelihood")
+            raise MimError(
+                "loss=focal knows no order of grades; data.label_kind=ordered learns by their likelihood: "
+                "give loss=cross_entropy"
+            )
         if config.smoothing:
             raise MimError(
                 "smoothing gives some of each film to the farthest grade; with data.label_kind=ordered give smoothing=0"

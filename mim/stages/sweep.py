@@ -15,7 +15,7 @@ from mim.errors import Interrupted, MimError
 from mim.stages.common import logger, start_logging, write_lines, writing
 from mim.stages.finetune import join_labels
 from mim.stages.label_kinds import label_kind, label_words, require_two_classes, task_labels
-from mim.stages.measured_run import FinishedRun, MeasuredRun, measured
+from mim.stages.measured_run import SCORED, FinishedRun, MeasuredRun, measured
 from mim.stages.sweep_plan import SCRATCH, PlannedRun, SweepRequest, check_begun, plan_runs
 from mim.stages.sweep_results import SweptRun, write_results, write_runs
 from mim.stages.task_kinds import check_settings, evaluate, finetune
@@ -77,8 +77,12 @@ def check_labels(config: FinetuneConfig) -> None:
     """Refuses labels of which no curve of AUROC against their number is drawn, before anything is trained.
 
     Raises:
-        MimError: they are of more than two classes, grades, or several labels; or data and labels do not go together.
+        MimError: the task gives films no score; labels are of more than two classes, grades, or several; or data and
+            labels do not go together.
     """
+    if config.task not in SCORED:
+        known = " or ".join(SCORED)
+        raise MimError(f"a sweep draws AUROC against the number of labels: give task={known}, not {config.task}")
     if config.task != "classify":
         return
     labels = task_labels(config)

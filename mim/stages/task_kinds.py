@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from mim.config import EvaluateConfig, FinetuneConfig, LabelledDataConfig, LoraConfig
+from mim.config import EvaluateConfig, FaithfulnessConfig, FinetuneConfig, LabelledDataConfig, LoraConfig
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, rebuild_classifier
 from mim.stages.compare_runs import compare_runs
@@ -63,6 +63,9 @@ TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
 )
 
 _OF_CLASSIFICATION = ("loss", "focal_gamma", "sampling")
+_UNREAD_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"detect": ("specificity",), "segment": ("specificity", "groups")}
+)
 
 
 def finetune(config: FinetuneConfig) -> Path:
@@ -93,12 +96,27 @@ def evaluate(config: EvaluateConfig) -> Path:
     _, finetuned, description = open_finished(config)
     if finetuned.task != "segment" and config.segmentation != EvaluateConfig().segmentation:
         raise MimError(f"segmentation is read only of runs with task=segment, and this run has task={finetuned.task}")
+    refuse_unread(config, finetuned.task)
     if finetuned.task != "classify":
         refuse_blocks(config, f"task={finetuned.task}")
     elif (kind := label_kind(finetuned, description.classes)) != "two":
-        refuse_blocks(config, label_words(kind, description.classes))
+        words = label_words(kind, description.classes)
+        refuse_blocks(config, words)
+        if config.groups is not None:
+            raise MimError(f"groups are told apart only of two classes, and this run has {words}; leave groups out")
         return evaluate_labels(config)
     return TASK_KINDS[finetuned.task].evaluate(config)
+
+
+def refuse_unread(config: EvaluateConfig, task: str) -> None:
+    """Refuses settings that the evaluation of a kind of task would not read.
+
+    Raises:
+        MimError: naming the setting.
+    """
+    for key in _UNREAD_OF.get(task, ()):
+        if getattr(config, key) != EvaluateConfig.model_fields[key].default:
+            raise MimError(f"{key} is not read of a run with task={task}; leave it out")
 
 
 def refuse_blocks(config: EvaluateConfig, has: str) -> None:
@@ -109,7 +127,8 @@ def refuse_blocks(config: EvaluateConfig, has: str) -> None:
     """
     asked = {"missingness": config.missingness, "explanations": config.explanations}
     if config.faithfulness.enabled:  # to leave it out is no request
-        asked["faithfulness"] = config.faithfulness
+        drawn = FaithfulnessConfig().random_masks  # read wherever a masker hides something of lesions
+        asked["faithfulness"] = config.faithfulness.model_copy(update={"random_masks": drawn})
     for name, settings in asked.items():
         if settings != type(settings)():
             raise MimError(

@@ -75,7 +75,7 @@ class MaskedDetector(nn.Module):
         if share is not None and share < LEAST_SEEN:
             raise ValueError(
                 f"the masker shows {share:.0%} of the cells, and nothing is found in those that are hidden: for boxes "
-                "let it show at least half, or give a soft gate"
+                "let it show at least half (masker.keep, masker.threshold)"
             )
         self.mask_training = mask_training or MaskTraining(random_keep=(LEAST_SEEN, 1.0))
         check_recipe(self.mask_training, "boxes")

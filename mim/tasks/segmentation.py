@@ -72,7 +72,7 @@ class MaskedSegmenter(nn.Module):
         if share is not None and share < LEAST_SEEN:
             raise ValueError(
                 f"the masker shows {share:.0%} of the cells, and nothing is known of those that are hidden: for pixels "
-                "let it show at least half, or give a soft gate"
+                "let it show at least half (masker.keep, masker.threshold)"
             )
         if loss not in get_args(Loss):
             raise ValueError(f"loss must be dice_ce or dice_focal, not {loss!r}")

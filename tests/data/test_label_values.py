@@ -70,6 +70,8 @@ def test_grades_stand_in_their_order(
     [
         (("a", "b", "c"), "two", None, "3 values under 'grade' .*exactly two are supported"),
         (("a", "a"), "classes", None, "only one class under 'grade'"),
+        (("0", "1", "nan"), "classes", None, "row 4: 'nan' stands under 'grade': leave the cell empty"),
+        (("0", "1", "N/A"), "two", None, "row 4: 'N/A' stands under 'grade'"),
         (tuple(map(str, range(101))), "classes", None, "101 different values .*more than 100"),
         (("good", "fair", "bad"), "ordered", None, "is not known: name them all in data.label_order"),
         (("good", "fair", "bad"), "ordered", ("good", "bad"), "'fair' is not among those given"),

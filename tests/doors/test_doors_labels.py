@@ -140,6 +140,10 @@ def test_blocks_of_two_classes_are_refused_in_a_line(kind: str, block: str, runs
     assert f"{block.split('.')[0]} is measured only of runs with task=classify and two classes" in error
 
 
+def test_groups_are_refused_in_a_line(runs: dict[str, Path]) -> None:
+    assert "groups are told apart only of two classes" in call("evaluate", runs["classes"], "groups=[site]").error()
+
+
 def test_runs_of_more_than_two_classes_are_not_compared(kind: str, runs: dict[str, Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()

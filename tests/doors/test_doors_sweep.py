@@ -163,6 +163,7 @@ def test_a_sweep_that_is_told_to_stop_goes_on_later(
         (("encoder.pretrained=true",), "encoder.pretrained starts every run from weights of others"),
         (("tuning=lora",), "--inits scratch: tuning=lora would leave fresh weights as they are"),
         (("bootstrp=3",), "unknown key bootstrp"),
+        (("task=detect", "data.target=null"), "give task=classify or study, not detect"),
         (("no.yaml",), "no.yaml does not exist"),
     ],
 )
