@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -29,12 +29,21 @@ _SPOKEN_FOR = {"name", "image_size", "img_size", "in_chans", "hidden", "patch_si
 logger = logging.getLogger("mim")
 
 
+class StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error at the time: it may have been turned elsewhere, or closed, since the start."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a line."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 def start_logging() -> None:
     """Sends what mim says to standard error, from the first rank; from the others only errors."""
     first = int(os.environ.get("RANK", "0")) == 0
     logger.setLevel(logging.INFO if first else logging.ERROR)
     if not logger.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = StandardError()
         handler.setFormatter(logging.Formatter("%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
