@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mim.config import EvaluateConfig, FinetuneConfig
 from mim.evaluation import Section
-from mim.stages.detection import AnnotatedFilms, Found
+from mim.stages.annotated_films import AnnotatedFilms
+from mim.stages.found_boxes import Found
 from mim.stages.mask_safety import mask_safety
 
 CELL: Final = 8

@@ -23,20 +23,12 @@ from mim.evaluation import (
 )
 from mim.evaluation.detection_card import facts_of_detection
 from mim.evaluation.model_card import write_model_card
+from mim.stages.annotated_films import annotated_films, count_boxes
 from mim.stages.common import logger, write_lines, writing
-from mim.stages.detection import (
-    Found,
-    annotated_films,
-    count_boxes,
-    find_boxes,
-    load_detector,
-    make_detection_dataset,
-    stored_part,
-    to_detections,
-    to_lesions,
-)
+from mim.stages.detection import load_detector, make_detection_dataset
 from mim.stages.detection_mask import detector_mask
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
+from mim.stages.found_boxes import Found, find_boxes, stored_part, to_detections, to_lesions
 from mim.stages.groups import groups_of, with_lesion_groups
 from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES

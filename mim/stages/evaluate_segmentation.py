@@ -30,10 +30,11 @@ from mim.evaluation.segmentation import FOUND
 from mim.evaluation.segmentation_card import facts_of_segmentation
 from mim.evaluation.segmentation_report import choose_worst_masks
 from mim.evaluation.segmentation_section import WITHOUT_CHOICE
+from mim.stages.annotated_films import AnnotatedFilms, count_boxes
 from mim.stages.classifier import TaskDescription
 from mim.stages.common import logger, write_lines, writing
-from mim.stages.detection import AnnotatedFilms, count_boxes, stored_part
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
+from mim.stages.found_boxes import stored_part
 from mim.stages.mask_safety import mask_safety
 from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES

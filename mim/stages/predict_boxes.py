@@ -15,7 +15,8 @@ from mim.data.manifest import ManifestRow
 from mim.data.store import FilmLevels
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription
-from mim.stages.detection import find_boxes, load_detector
+from mim.stages.detection import load_detector
+from mim.stages.found_boxes import find_boxes
 from mim.stages.predict_answers import Answer, FoundBox
 from mim.stages.windows import FilmsInMemory, FilmsInWindows
 

@@ -19,9 +19,9 @@ from mim.data.outlines import Polygons
 from mim.errors import MimError
 from mim.evaluation import PixelCounts
 from mim.models import Encoder
+from mim.stages.annotated_films import AnnotatedFilms, annotated_films, check_annotated_settings, count_boxes
 from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash
-from mim.stages.detection import AnnotatedFilms, annotated_films, count_boxes
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met
 from mim.stages.made_for import MadeFor
@@ -88,16 +88,7 @@ def check_segmentation_settings(config: FinetuneConfig) -> None:
             "data.boxes is not set: task=segment learns from pixels; give data.boxes=<COCO file in data.path> with "
             "polygons or run lengths"
         )
-    if config.data.labels is None:
-        raise MimError(
-            "data.labels is not set: give data.labels=<CSV in data.path>, which says whose films they are (patient_id, "
-            "and split if known)"
-        )
-    if config.data.target is not None:
-        raise MimError("data.target is a label of whole films; task=segment learns from data.boxes: leave it out")
-    if config.smoothing or not config.class_weights:
-        key = "smoothing" if config.smoothing else "class_weights"
-        raise MimError(f"{key} is read only with task=classify or study; leave it out")
+    check_annotated_settings(config)
     dense_training(config.masker, "segment")
 
 

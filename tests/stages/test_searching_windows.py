@@ -16,7 +16,7 @@ from mim.data.augment import evaluation_transform
 from mim.data.loader import FilmDataset
 from mim.data.prepare import prepare
 from mim.errors import MimError
-from mim.stages.detection import find_boxes
+from mim.stages.found_boxes import find_boxes
 from mim.stages.windows import FilmsInMemory, FilmsInWindows, check_window_settings, stitch
 
 WINDOW = (64, 96)
