@@ -21,12 +21,13 @@ from mim.data.studies import ABSENT, Study, StudySplits, films_of, group_studies
 from mim.data.study_loader import StudyDataset
 from mim.errors import MimError
 from mim.masking import SequenceMasker
-from mim.models import Encoder, build_encoder
+from mim.models import Encoder
 from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met, divide, inverse_frequencies, join_labels, known_lesions
 from mim.stages.made_for import MadeFor
+from mim.stages.masked_parts import MaskedParts
 from mim.stages.masker import (
     build_masker,
     check_lesions,
@@ -35,7 +36,7 @@ from mim.stages.masker import (
     mask_training,
     rebuilding_error,
 )
-from mim.stages.score_source import source_of_run, start_source
+from mim.stages.score_source import start_source
 from mim.stages.tuning import tune_encoder
 from mim.tasks import MaskedStudyClassifier, RebuildingError
 from mim.training import Monitor, load_weights
@@ -198,14 +199,11 @@ def rebuild_study_classifier(
 def _build_again(
     run: Path, config: FinetuneConfig, description: TaskDescription, weights: Mapping[str, Tensor], *, learns: bool
 ) -> MaskedStudyClassifier:
-    encoder = build_encoder(description.encoder)
-    meets = NetworkInput(description.encoder.image_size, description.mean, description.std)
-    source = source_of_run(config, encoder, meets, run)
-    film_masker = build_masker(config.masker, encoder, description.masker_encoder, source)
-    # to go on measuring, what taught the masker need not be at hand
-    teacher = rebuilding_error(config, encoder) if learns else None
-    class_weights = weights.get("class_weights")
-    return build_study_classifier(config, encoder, meets, len(description.classes), class_weights, film_masker, teacher)
+    parts = MaskedParts.of_run(run, config, description, learns=learns)
+    classes = len(description.classes)
+    return build_study_classifier(
+        config, parts.encoder, parts.meets, classes, weights.get("class_weights"), parts.masker, parts.rebuilding
+    )
 
 
 def load_study_classifier(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedStudyClassifier:

@@ -1,5 +1,6 @@
 """What tasks share that mark places on a film, of which nothing is known where it is hidden."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
@@ -7,11 +8,18 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
+from mim.masking.grids import GridFit
 from mim.masking.learned import PatchMasker
+from mim.masking.mask import Mask
 from mim.masking.threshold import ThresholdMasker
+from mim.models.encoder import Encoder
 from mim.models.features import Features
 from mim.models.pyramid import Gated
-from mim.tasks.mask_training import MaskTraining
+from mim.tasks.look import seen
+from mim.tasks.mask_training import MaskTraining, Rebuilding
+from mim.tasks.staged import Rest, staged_plan
+
+logger = logging.getLogger("mim")
 
 Marks = Literal["boxes", "pixels"]
 LEAST_SEEN: Final = 0.5
@@ -71,3 +79,92 @@ def kept_share(masker: nn.Module | None) -> float | None:
         share = float(masker.threshold.partition(":")[2])
         return 1 - share if masker.keep == "above" else share
     return None
+
+
+class DenseTask(nn.Module):
+    """What tasks that mark places have in common: a masker that hides at most half, taught in stages where it learns.
+
+    A task of this kind sets `head` after this. A masker that hides more than half is refused where its settings say so,
+    and told of where only the films do; a soft gate may weigh cells as it likes.
+
+    Args:
+        encoder: any encoder.
+        masker: `masker(batch) -> Mask`, or None: everything is seen.
+        marks: what the task gives.
+        mean: subtracted from pixels in [0, 1].
+        std: what the difference is divided by.
+        mask_training: for a masker that learns; None = `MaskTraining` whose random masks show at least half.
+        rebuilding: gives the error of rebuilding what a mask hides; needed where `mask_training` has a weight for it.
+
+    Raises:
+        ValueError: the masker, or random masks, hide more than half; or the masker is to follow the network.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        masker: nn.Module | None,
+        marks: Marks,
+        mean: float,
+        std: float,
+        mask_training: MaskTraining | None,
+        rebuilding: Rebuilding | None,
+    ) -> None:
+        super().__init__()
+        share = kept_share(masker)
+        if share is not None and share < LEAST_SEEN:
+            raise ValueError(
+                f"the masker shows {share:.0%} of the cells, and nothing is known of those that are hidden: for "
+                f"{marks} let it show at least half (masker.keep, masker.threshold)"
+            )
+        self.mask_training = mask_training or MaskTraining(random_keep=(LEAST_SEEN, 1.0))
+        check_recipe(self.mask_training, marks)
+        self.encoder = encoder
+        encoder.set_normalisation(mean, std)
+        self.masker = masker
+        self.mean = mean
+        self.std = std
+        self.rebuilding = rebuilding
+        self.fit_to_grid = GridFit()
+        self.progress: float | None = None
+        self._rest = Rest()
+        self._warned = False
+
+    def learning_plan(self) -> Mapping[str, tuple[float, tuple[tuple[float, float], ...]]]:
+        """Of parts by name: a factor on the learning rate, and the shares of the training between which they learn."""
+        if not isinstance(self.masker, PatchMasker):
+            return {}
+        return staged_plan(self.mask_training, ("encoder", "head"), "masker")
+
+    def decide(self, batch: dict[str, Tensor]) -> Mask | None:
+        """What the masker lets the encoder see, on the encoder's grid; None = everything.
+
+        A decision about pixels is a filter, and stays as it is.
+        """
+        if self.masker is None:
+            return None
+        mask: Mask = self.masker(batch)
+        if isinstance(self.masker, PatchMasker) and self.masker.per == "pixel":
+            return mask
+        return self.fit_to_grid(mask, self.encoder.grid())
+
+    def describe(self, mask: Mask | None, image: Tensor) -> dict[str, Tensor]:
+        """`visible` (B, gh, gw) bool, `keep`, the share that was visible, and `scores`, where the masker has any.
+
+        Outside training a mask that shows less than half is told of, once.
+        """
+        if mask is None:
+            mask = Mask(torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device))
+        if not self.training:
+            self._warn(mask)
+        out = {"visible": mask.visible, "keep": seen(mask).float().mean()}
+        return out if mask.scores is None else {**out, "scores": mask.scores}
+
+    def _warn(self, mask: Mask) -> None:
+        share = float(mask.visible.float().mean())
+        if share < LEAST_SEEN and not self._warned:
+            self._warned = True
+            logger.warning(
+                "the masker shows %.0f %% of these films: nothing is known of the rest; choose another threshold",
+                100 * share,
+            )

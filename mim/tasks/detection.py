@@ -1,29 +1,26 @@
 """Boxes on each film, from what a masker lets the encoder see."""
 
 import logging
-from collections.abc import Mapping
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mim.masking.grids import GridFit
 from mim.masking.learned import PatchMasker
-from mim.masking.mask import Mask
 from mim.models.detection_head import Assignment, DetectionHead, Kind, Target
 from mim.models.encoder import Encoder
-from mim.tasks.dense import LEAST_SEEN, check_recipe, kept_share, stacked
-from mim.tasks.look import look, seen
+from mim.tasks.dense import LEAST_SEEN, DenseTask, stacked
+from mim.tasks.look import look
 from mim.tasks.mask_training import MaskTraining, Rebuilding
-from mim.tasks.staged import Rest, draw_lesson, staged_plan, summed
+from mim.tasks.staged import draw_lesson, summed
 
 PADDING: Final = -1
 
 logger = logging.getLogger("mim")
 
 
-class MaskedDetector(nn.Module):
+class MaskedDetector(DenseTask):
     """detector(encoder(image, visible)), where a masker decides what is visible.
 
     The maps stay dense: a hidden cell is zero there. Of what is hidden nothing can be found, so a masker that hides
@@ -70,18 +67,7 @@ class MaskedDetector(nn.Module):
         mask_training: MaskTraining | None = None,
         rebuilding: Rebuilding | None = None,
     ) -> None:
-        super().__init__()
-        share = kept_share(masker)
-        if share is not None and share < LEAST_SEEN:
-            raise ValueError(
-                f"the masker shows {share:.0%} of the cells, and nothing is found in those that are hidden: for boxes "
-                "let it show at least half (masker.keep, masker.threshold)"
-            )
-        self.mask_training = mask_training or MaskTraining(random_keep=(LEAST_SEEN, 1.0))
-        check_recipe(self.mask_training, "boxes")
-        self.encoder = encoder
-        encoder.set_normalisation(mean, std)
-        self.masker = masker
+        super().__init__(encoder, masker, "boxes", mean, std, mask_training, rebuilding)
         self.head = DetectionHead(
             encoder,
             num_classes,
@@ -94,13 +80,6 @@ class MaskedDetector(nn.Module):
             nms_overlap,
             most,
         )
-        self.mean = mean
-        self.std = std
-        self.rebuilding = rebuilding
-        self.fit_to_grid = GridFit()
-        self.progress: float | None = None
-        self._rest = Rest()
-        self._warned = False
 
     def set_progress(self, fraction: float) -> None:
         """Hears how much of the training lies behind, in [0, 1]; while only the masker learns, the rest is frozen.
@@ -111,12 +90,6 @@ class MaskedDetector(nn.Module):
         if self.training and isinstance(self.masker, PatchMasker):
             resting = self.mask_training.stage(fraction) == "masker"
             self._rest((self.encoder,), resting, answering=(self.head,))
-
-    def learning_plan(self) -> Mapping[str, tuple[float, tuple[tuple[float, float], ...]]]:
-        """Of parts by name: a factor on the learning rate, and the shares of the training between which they learn."""
-        if not isinstance(self.masker, PatchMasker):
-            return {}
-        return staged_plan(self.mask_training, ("encoder", "head"), "masker")
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Trains on a batch, or finds boxes in it.
@@ -136,16 +109,11 @@ class MaskedDetector(nn.Module):
         if self.training and isinstance(self.masker, PatchMasker):
             return self._learn(batch, self.masker)
         image = (batch["image"] - self.mean) / self.std
-        mask = None if self.masker is None else self._fit(self.masker(batch))
+        mask = self.decide(batch)
         maps, gated = stacked([look(self.encoder, image, mask)])
         losses, found = self.head(maps, image, self._targets(batch) if self.training else None, gated)
-        if mask is None:
-            mask = Mask(torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device))
-        out = {"visible": mask.visible, "keep": seen(mask).float().mean()}
-        if mask.scores is not None:
-            out["scores"] = mask.scores
+        out = self.describe(mask, image)
         if not self.training:
-            self._warn(mask)
             return out | padded(found)
         total = torch.stack(list(losses.values())).sum()
         return out | {"loss": total, **{f"loss_{name}": value for name, value in losses.items()}}
@@ -169,12 +137,6 @@ class MaskedDetector(nn.Module):
         parts = {name: (value, lesson.weight) for name, value in losses.items()}
         return summed({**parts, **lesson.parts}) | lesson.figures
 
-    def _fit(self, mask: Mask) -> Mask:
-        """Brings a decision about cells to the encoder's grid; one about pixels is a filter, and stays as it is."""
-        if isinstance(self.masker, PatchMasker) and self.masker.per == "pixel":
-            return mask
-        return self.fit_to_grid(mask, self.encoder.grid())
-
     def _targets(self, batch: dict[str, Tensor]) -> list[Target] | None:
         """Boxes of each image without padding, and without those of which no area is left."""
         if "boxes" not in batch:
@@ -184,15 +146,6 @@ class MaskedDetector(nn.Module):
             real = (labels >= 0) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
             targets.append({"boxes": boxes[real], "labels": labels[real]})
         return targets
-
-    def _warn(self, mask: Mask) -> None:
-        share = float(mask.visible.float().mean())
-        if share < LEAST_SEEN and not self._warned:
-            self._warned = True
-            logger.warning(
-                "the masker shows %.0f %% of these films: nothing can be found in the rest; choose another threshold",
-                100 * share,
-            )
 
 
 def in_sight(target: Target, visible: Tensor, size: tuple[int, int]) -> Target:

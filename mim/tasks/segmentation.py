@@ -1,23 +1,20 @@
 """Pixels of each film, from what a masker lets the encoder see."""
 
 import logging
-from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 import torch
 from monai.losses import DiceCELoss, DiceFocalLoss
 from torch import Tensor, nn
 
-from mim.masking.grids import GridFit
 from mim.masking.learned import PatchMasker
-from mim.masking.mask import Mask
 from mim.models.encoder import Encoder
 from mim.models.features import at_resolution
 from mim.models.segmentation_head import Kind, SegmentationHead
-from mim.tasks.dense import LEAST_SEEN, check_recipe, kept_share, stacked
-from mim.tasks.look import look, seen
+from mim.tasks.dense import DenseTask, stacked
+from mim.tasks.look import look
 from mim.tasks.mask_training import MaskTraining, Rebuilding
-from mim.tasks.staged import Rest, draw_lesson, staged_plan, summed
+from mim.tasks.staged import draw_lesson, summed
 
 Loss = Literal["dice_ce", "dice_focal"]
 LOSSES: Final = {"dice_ce": DiceCELoss, "dice_focal": DiceFocalLoss}
@@ -25,7 +22,7 @@ LOSSES: Final = {"dice_ce": DiceCELoss, "dice_focal": DiceFocalLoss}
 logger = logging.getLogger("mim")
 
 
-class MaskedSegmenter(nn.Module):
+class MaskedSegmenter(DenseTask):
     """segmenter(encoder(image, visible)), where a masker decides what is visible.
 
     The maps stay dense: a hidden cell is zero there, and what is said of its pixels comes from its neighbours alone. So
@@ -67,30 +64,12 @@ class MaskedSegmenter(nn.Module):
         mask_training: MaskTraining | None = None,
         rebuilding: Rebuilding | None = None,
     ) -> None:
-        super().__init__()
-        share = kept_share(masker)
-        if share is not None and share < LEAST_SEEN:
-            raise ValueError(
-                f"the masker shows {share:.0%} of the cells, and nothing is known of those that are hidden: for pixels "
-                "let it show at least half (masker.keep, masker.threshold)"
-            )
+        super().__init__(encoder, masker, "pixels", mean, std, mask_training, rebuilding)
         if loss not in get_args(Loss):
             raise ValueError(f"loss must be dice_ce or dice_focal, not {loss!r}")
-        self.mask_training = mask_training or MaskTraining(random_keep=(LEAST_SEEN, 1.0))
-        check_recipe(self.mask_training, "pixels")
-        self.encoder = encoder
-        encoder.set_normalisation(mean, std)
-        self.masker = masker
         self.head = SegmentationHead(encoder, num_classes, head, channels, finest)
         self.loss = LOSSES[loss](sigmoid=True, batch=True)
         self.num_classes = num_classes
-        self.mean = mean
-        self.std = std
-        self.rebuilding = rebuilding
-        self.fit_to_grid = GridFit()
-        self.progress: float | None = None
-        self._rest = Rest()
-        self._warned = False
 
     def set_progress(self, fraction: float) -> None:
         """Hears how much of the training lies behind, in [0, 1]; while only the masker learns, the rest is frozen.
@@ -100,12 +79,6 @@ class MaskedSegmenter(nn.Module):
         self.progress = fraction
         if self.training and isinstance(self.masker, PatchMasker):
             self._rest((self.encoder, self.head), self.mask_training.stage(fraction) == "masker")
-
-    def learning_plan(self) -> Mapping[str, tuple[float, tuple[tuple[float, float], ...]]]:
-        """Of parts by name: a factor on the learning rate, and the shares of the training between which they learn."""
-        if not isinstance(self.masker, PatchMasker):
-            return {}
-        return staged_plan(self.mask_training, ("encoder", "head"), "masker")
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Says of each pixel what it is.
@@ -127,18 +100,12 @@ class MaskedSegmenter(nn.Module):
         if self.training and lesion is not None and isinstance(self.masker, PatchMasker):
             return self._learn(batch, lesion, self.masker)
         image = (batch["image"] - self.mean) / self.std
-        mask = None if self.masker is None else self._fit(self.masker(batch))
+        mask = self.decide(batch)
         maps, gated = stacked([look(self.encoder, image, mask)])
         logits = self.head(maps, (image.shape[-2], image.shape[-1]), gated)
-        if mask is None:
-            mask = Mask(torch.ones(len(image), *self.encoder.grid(), dtype=torch.bool, device=image.device))
-        out = {"logits": logits, "visible": mask.visible, "keep": seen(mask).float().mean()}
-        if mask.scores is not None:
-            out["scores"] = mask.scores
+        out = {"logits": logits, **self.describe(mask, image)}
         if lesion is not None:
             out["loss"] = self._compare(logits, lesion)
-        if not self.training:
-            self._warn(mask)
         return out
 
     def _learn(self, batch: dict[str, Tensor], lesion: Tensor, masker: PatchMasker) -> dict[str, Tensor]:
@@ -173,21 +140,6 @@ class MaskedSegmenter(nn.Module):
             # a class at a time: of several channels MONAI's cross entropy would take the classes to exclude each other
             planes = zip(logits.unbind(1), lesion.float().unbind(1), strict=True)
             return torch.stack([self.loss(given[:, None], wanted[:, None]) for given, wanted in planes]).mean()
-
-    def _fit(self, mask: Mask) -> Mask:
-        """Brings a decision about cells to the encoder's grid; one about pixels is a filter, and stays as it is."""
-        if isinstance(self.masker, PatchMasker) and self.masker.per == "pixel":
-            return mask
-        return self.fit_to_grid(mask, self.encoder.grid())
-
-    def _warn(self, mask: Mask) -> None:
-        share = float(mask.visible.float().mean())
-        if share < LEAST_SEEN and not self._warned:
-            self._warned = True
-            logger.warning(
-                "the masker shows %.0f %% of these films: nothing is known of the rest; choose another threshold",
-                100 * share,
-            )
 
 
 def in_sight(lesion: Tensor, visible: Tensor) -> Tensor:
