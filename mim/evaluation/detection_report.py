@@ -1,25 +1,23 @@
 """The report and `metrics.json` of a detector: figures of the block on detection, and its worst errors drawn."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from mim.evaluation.block_report import write_block_report
 from mim.evaluation.box_pairs import pair_boxes
 from mim.evaluation.detection import RULES, found_at
 from mim.evaluation.detections import Searched
 from mim.evaluation.embedding import embed
 from mim.evaluation.froc import HitRule, find_hits
 from mim.evaluation.header import Header
-from mim.evaluation.metrics import SCHEMA_VERSION, Settings
-from mim.evaluation.page import render_page
+from mim.evaluation.metrics import Settings
 from mim.evaluation.pictures import Cells, Pixels, film_picture
 from mim.evaluation.section import Section
 from mim.evaluation.viewer import CaseGroup, ShownCase, Viewer, frame, script, script_hash, show_mask
-from mim.files import write_atomically
 
 Places = npt.NDArray[np.int64]
 
@@ -122,39 +120,24 @@ def write_detection_report(
     Raises:
         MimError: A film that cannot be drawn.
     """
-    sections = [*before, section]
-    lines = [*warnings, *(line for one in sections for line in one.first_lines)]
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "header": asdict(header),
-        "settings": asdict(settings),
-        "blocks": {one.name: dict(one.figures) for one in sections},
-        "warnings": lines,
-    }
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
     viewer = Viewer(
         (
             _group("False negatives", "false negative", "with lesions that were missed", missed),
             _group("False positives", "false positive", "with marks that hit nothing", false),
         )
     )
-    page = render_page(
+    return write_block_report(
+        folder,
         "detections.html.jinja",
-        header=header,
-        warnings=lines,
-        headline=[line[:1].upper() + line[1:] + "." for line in section.summary],
-        about=[("Target", header.target), *header.identity()],
-        sections=sections,
+        [*before, section],
+        settings,
+        header,
+        warnings,
+        headline=[section],
         viewer=viewer,
         script=script() if viewer.cases else "",
         script_source=f"'{script_hash(script())}'" if viewer.cases else "'none'",
-        confidence=f"{settings.confidence * 100:g} %",
-        settings=settings,
     )
-    write_atomically(folder / "metrics.json", text + "\n")
-    path = folder / "report.html"
-    write_atomically(path, page)
-    return path
 
 
 def _group(title: str, kind: str, what: str, films: Sequence[FilmErrors]) -> CaseGroup:

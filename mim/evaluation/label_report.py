@@ -1,19 +1,17 @@
 """The report and `metrics.json` of more than two classes, of grades and of several labels."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mim.evaluation.block_report import write_block_report
 from mim.evaluation.embedding import embed
 from mim.evaluation.header import Header
 from mim.evaluation.label_errors import ErrorGroup
-from mim.evaluation.metrics import SCHEMA_VERSION, Settings
-from mim.evaluation.page import render_page
+from mim.evaluation.metrics import Settings
 from mim.evaluation.pictures import Cells, Pixels, film_picture, mask_picture
 from mim.evaluation.section import Section
-from mim.files import write_atomically
 
 NO_ONE_THRESHOLD = "there is one for each class or label (blocks.labels.questions)"
 
@@ -63,35 +61,18 @@ def write_label_report(
     Raises:
         MimError: A film that cannot be drawn.
     """
-    lines = [*warnings, *(line for section in sections for line in section.first_lines)]
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "header": asdict(header),
-        "settings": asdict(settings),
-        "threshold": {"value": None, "chosen_on": "val", "reason": NO_ONE_THRESHOLD},
-        "blocks": {section.name: dict(section.figures) for section in sections},
-        "warnings": lines,
-    }
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    page = render_page(
+    return write_block_report(
+        folder,
         "labels.html.jinja",
-        header=header,
-        warnings=lines,
-        headline=[line[:1].upper() + line[1:] + "." for section in sections for line in section.summary],
-        about=[
-            ("Target", header.target),
-            *about,
-            *header.identity(),
-        ],
-        sections=sections,
+        sections,
+        settings,
+        header,
+        warnings,
+        headline=sections,
+        figures={"threshold": {"value": None, "chosen_on": "val", "reason": NO_ONE_THRESHOLD}},
+        about=about,
         groups=[_group(group, films) for group, films in errors],
-        confidence=f"{settings.confidence * 100:g} %",
-        settings=settings,
     )
-    write_atomically(folder / "metrics.json", text + "\n")
-    path = folder / "report.html"
-    write_atomically(path, page)
-    return path
 
 
 def _group(group: ErrorGroup, films: Sequence[ErrorFilm]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """The report and `metrics.json` of a segmenter: figures of the block on segmentation, and its worst errors drawn."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from mim.evaluation.block_report import write_block_report
 from mim.evaluation.embedding import embed
 from mim.evaluation.header import Header
-from mim.evaluation.metrics import SCHEMA_VERSION, Settings
-from mim.evaluation.page import render_page
+from mim.evaluation.metrics import Settings
 from mim.evaluation.pictures import BOX, MARK, Bytes, Cells, Pixels, enlarge, film_picture, mask_picture
 from mim.evaluation.section import Section
 from mim.evaluation.segmentation import RULES, TOUCHING, EmptyTruth, Overlap
-from mim.files import write_atomically
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,36 +114,21 @@ def write_segmentation_report(
     Raises:
         MimError: A film that cannot be drawn.
     """
-    sections = [*before, section]
-    lines = [*warnings, *(line for one in sections for line in one.first_lines)]
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "header": asdict(header),
-        "settings": asdict(settings),
-        **({"threshold": section.figures["threshold"]} if "threshold" in section.figures else {}),
-        "blocks": {one.name: dict(one.figures) for one in sections},
-        "warnings": lines,
-    }
-    text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    page = render_page(
+    return write_block_report(
+        folder,
         "segmentation.html.jinja",
-        header=header,
-        warnings=lines,
-        headline=[line[:1].upper() + line[1:] + "." for line in section.summary],
-        about=[("Target", header.target), *header.identity()],
-        sections=sections,
+        [*before, section],
+        settings,
+        header,
+        warnings,
+        headline=[section],
+        figures={"threshold": section.figures["threshold"]} if "threshold" in section.figures else None,
         groups=[
             _group("False negatives", "with lesions that were missed", missed),
             _group("False positives", "with something drawn that touches no lesion", false),
         ],
         empty_truth=RULES[empty_truth],
-        confidence=f"{settings.confidence * 100:g} %",
-        settings=settings,
     )
-    write_atomically(folder / "metrics.json", text + "\n")
-    path = folder / "report.html"
-    write_atomically(path, page)
-    return path
 
 
 def _group(title: str, what: str, films: Sequence[FilmMasks]) -> dict[str, Any]:
