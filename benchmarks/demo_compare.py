@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, door, load_config
+from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, TrainingConfig, door, load_config
 from mim.data.phantom import PhantomSettings, write_phantom
 from mim.data.processes import available_cores
 from mim.errors import MimError
@@ -28,6 +28,7 @@ from mim.stages.common import start_logging
 from mim.stages.evaluate import evaluate, open_finished, score_films
 from mim.stages.finetune import finetune, known_lesions, labelled_films, make_dataset
 from mim.stages.pretrain import pretrain
+from mim.training import make_fabric
 
 ARMS = ("scratch", "pretrained")
 
@@ -116,7 +117,9 @@ def share_of_lesions_shown(run: Path) -> float:
     films, splits = labelled_films(finetuned)
     test = splits.test
     dataset = make_dataset(finetuned, films, test, description.encoder.image_size, training=False)
-    visible = score_films(load_classifier(run, finetuned, description), dataset, config).visible  # (N, gh, gw)
+    fabric = make_fabric(TrainingConfig())
+    task = fabric.to_device(load_classifier(run, finetuned, description))
+    visible = score_films(task, dataset, fabric, config.batch_size).visible  # (N, gh, gw)
     annotations = known_lesions(finetuned.data, films)
     assert annotations is not None
     rows, columns = visible.shape[1:]
