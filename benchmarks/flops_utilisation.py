@@ -12,6 +12,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,11 +41,11 @@ def main() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, betas=(0.9, 0.95), fused=True)
     batch = draw_batch(encoder.grid(), args.batch_size, device)
 
-    def step(forward: torch.nn.Module) -> None:
+    def step(forward: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
         optimizer.zero_grad()
         with torch.autocast("cuda", torch.bfloat16):
             loss = forward(batch)["loss"]
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
 
     with FlopCounterMode(display=False) as counter:

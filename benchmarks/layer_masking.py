@@ -12,7 +12,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -52,7 +52,7 @@ MASKS = {
 }
 
 
-def interleaved(forms: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def interleaved(forms: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each form, taken in turns after one pass that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in forms}
     for repeat in range(repeats + 1):

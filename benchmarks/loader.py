@@ -52,12 +52,21 @@ def ours(path: Path, *, halves: bool) -> Batches:
     """Our loader as the training uses it, with or without the half size."""
     films = PreparedDataset.open(path)
     if not halves:
-        films.levels = lambda number: (films.image(number), None)  # type: ignore[method-assign]
+        films.levels = lambda number: (films.image(number), None)  # type: ignore[method-assign, assignment, return-value]
 
     def go_through(turn: int) -> Iterator[Tensor]:
         dataset = FilmDataset(films, range(len(films)), train_transform(AUGMENT, SIZE), turn, integers=True)
-        plan = {"world": 1, "rank": 0, "accumulate": 1, "start_step": 0, "workers": 0}
-        loader = train_loader(dataset, batch_size=BATCH, seed=turn, total_steps=len(films) // BATCH, **plan)
+        loader = train_loader(
+            dataset,
+            batch_size=BATCH,
+            seed=turn,
+            world=1,
+            rank=0,
+            accumulate=1,
+            start_step=0,
+            total_steps=len(films) // BATCH,
+            workers=0,
+        )
         return (normalise(batch["image"]) for batch in loader)
 
     return go_through

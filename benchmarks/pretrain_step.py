@@ -36,7 +36,7 @@ from timm import create_model
 from torch import Tensor, nn
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
-from mim.models import MaskedImageModel, create_decoder, create_encoder
+from mim.models import Encoder, MaskedImageModel, create_decoder, create_encoder
 from mim.models.decoders.transformer import TransformerDecoder
 
 SIDE, PATCH, RATIO = 224, 16, 0.75
@@ -138,7 +138,7 @@ class Monai(nn.Module):
         return (error * mask).sum() / mask.sum()
 
 
-def full_decoder(encoder: nn.Module) -> nn.Module:
+def full_decoder(encoder: Encoder) -> nn.Module:
     return TransformerDecoder(encoder, PATCH**2, WIDTH, DEPTH, HEADS, class_token=True)
 
 

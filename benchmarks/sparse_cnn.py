@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mim.models import Encoder, create_decoder, create_encoder
+from mim.models.conv import SparseConvEncoder
 from mim.models.features import Features
 from mim.models.sparse_dense import DenseMask
 from mim.models.sparse_run import SparseRun
@@ -37,6 +38,7 @@ def draw(encoder: Encoder, images: int, hidden: float) -> dict[str, Tensor]:
 
 def masked_dense(encoder: Encoder, batch: dict[str, Tensor]) -> Features:
     """Features of the same encoder, hidden cells computed as well."""
+    assert isinstance(encoder, SparseConvEncoder)
     visible = batch["visible"]
     cell = encoder.patch_size
     pixels = visible[:, None].repeat_interleave(cell, 2).repeat_interleave(cell, 3)
