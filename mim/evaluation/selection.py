@@ -120,19 +120,8 @@ def measure_selection(
     """
     if set(score) != set(TITLES):
         raise MimError(f"selection: scores of {', '.join(sorted(score))}; expected {', '.join(TITLES)}")
-    statistics = {name: auroc_statistic(label, own) for name, own in score.items()}
-    resampled = resample_patients(label, patient, statistics, resamples=resamples, seed=seed)
-    whole = np.ones((1, len(label)), dtype=np.int64)
-    auroc = {}
-    for name in TITLES:
-        low, high = percentile_interval(resampled.values[name], confidence) or (None, None)
-        auroc[name] = Interval(float(statistics[name](whole)[0]), low, high)
-    differences = {}
-    for name in ("all", "l1"):
-        found = paired_difference(
-            label, patient, score[name], score["masker"], resamples=resamples, confidence=confidence, seed=seed
-        )
-        differences[name] = Interval(float(found.value or 0.0), found.low, found.high)
+    auroc = _aurocs(label, patient, score, resamples, confidence, seed)
+    differences = _differences(label, patient, score, resamples, confidence, seed)
     stability, stability_l1 = (selection_stability(table, confidence) for table in (selected, lasso))
     figures = {
         "schema_version": SCHEMA_VERSION,
@@ -160,6 +149,43 @@ def measure_selection(
         np.isnan(values).mean(axis=0),
         figures,
     )
+
+
+def _aurocs(
+    label: npt.NDArray[np.int64],
+    patient: Sequence[str],
+    score: Mapping[str, npt.NDArray[np.float64]],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Interval]:
+    """AUROC of each model."""
+    statistics = {name: auroc_statistic(label, own) for name, own in score.items()}
+    resampled = resample_patients(label, patient, statistics, resamples=resamples, seed=seed)
+    whole = np.ones((1, len(label)), dtype=np.int64)
+    found = {}
+    for name in TITLES:
+        low, high = percentile_interval(resampled.values[name], confidence) or (None, None)
+        found[name] = Interval(float(statistics[name](whole)[0]), low, high)
+    return found
+
+
+def _differences(
+    label: npt.NDArray[np.int64],
+    patient: Sequence[str],
+    score: Mapping[str, npt.NDArray[np.float64]],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> dict[str, Interval]:
+    """AUROC of the masker less that of each peer."""
+    differences = {}
+    for name in ("all", "l1"):
+        found = paired_difference(
+            label, patient, score[name], score["masker"], resamples=resamples, confidence=confidence, seed=seed
+        )
+        differences[name] = Interval(float(found.value or 0.0), found.low, found.high)
+    return differences
 
 
 def _doubts(stability: Stability, auroc: Interval, differences: Mapping[str, Interval]) -> Sequence[str]:
