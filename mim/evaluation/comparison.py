@@ -1,4 +1,4 @@
-"""Is one set of scores better than another on the same films? How good is a training, over its seeds?"""
+"""Is one set of scores better than another on the same films?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import numpy.typing as npt
 from sklearn.metrics import roc_auc_score
 
 from mim.errors import MimError
-from mim.evaluation.bootstrap import Floats, auroc_statistic, percentile_interval, resample_patients
+from mim.evaluation.bootstrap import auroc_statistic, resample_patients
+from mim.evaluation.over_seeds import interval_over_seeds
 
 
 @dataclass(frozen=True)
@@ -23,25 +24,6 @@ class Difference:
     seeds: int
     resamples: int
     dropped: int
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class SeedMean:
-    """Mean AUROC over training seeds, with an interval; None where it cannot be computed, with the reason.
-
-    Attributes:
-        value: Mean over the seeds.
-        low: Lower end of its interval over patients and seeds.
-        high: Upper end.
-        aurocs: AUROC of each seed.
-        reason: Why there is no value, or no interval.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    aurocs: tuple[float | None, ...]
     reason: str | None = None
 
 
@@ -113,58 +95,6 @@ def difference_over_seeds(
     resampled = resample_patients(target, patients, statistics, resamples=resamples, seed=seed)
     # (seeds, resamples kept)
     differences = np.stack([resampled.values[f"1 {n}"] - resampled.values[f"0 {n}"] for n in range(len(pairs))])
-    low, high, reason = _over_seeds(differences, patients, confidence, seed)
+    low, high, reason = interval_over_seeds(differences, patients, confidence, seed)
     first, second = (float(np.mean([roc_auc_score(target, pair[s]) for pair in pairs])) for s in (0, 1))
     return Difference(second - first, low, high, first, second, len(pairs), resamples, resampled.dropped, reason)
-
-
-def auroc_over_seeds(
-    labels: npt.ArrayLike,
-    patients: Sequence[str],
-    runs: Sequence[npt.ArrayLike],
-    *,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> SeedMean:
-    """Mean over training seeds of AUROC; patients and seeds are drawn as in `difference_over_seeds`.
-
-    Args:
-        labels: (N,) of 0 and 1.
-        patients: N names, one a film.
-        runs: Scores (N,), one column a training seed.
-        resamples: Resamples of patients and seeds.
-        confidence: Level of the percentile interval.
-        seed: What the resamples follow from.
-
-    Raises:
-        MimError: No runs, columns of different lengths, or a setting out of its range.
-    """
-    target = np.asarray(labels, dtype=np.int64).reshape(-1)
-    scores = [np.asarray(own, dtype=np.float64) for own in runs]
-    if not scores:
-        raise MimError("mean over seeds: no runs were given; give the scores of one a training seed")
-    for number, own in enumerate(scores, 1):
-        if own.shape != target.shape or not np.isfinite(own).all():
-            raise MimError(f"mean over seeds: scores of run {number} must be {len(target)} numbers, one a film")
-    if not 0 < target.sum() < len(target):
-        one_class = "the films are of one class only, so there is no ROC curve"
-        return SeedMean(None, None, None, (None,) * len(scores), one_class)
-    statistics = {str(n): auroc_statistic(target, own) for n, own in enumerate(scores)}
-    resampled = resample_patients(target, patients, statistics, resamples=resamples, seed=seed)
-    low, high, reason = _over_seeds(np.stack(list(resampled.values.values())), patients, confidence, seed)
-    aurocs = tuple(float(roc_auc_score(target, own)) for own in scores)
-    return SeedMean(float(np.mean(aurocs)), low, high, aurocs, reason)
-
-
-def _over_seeds(
-    values: Floats, patients: Sequence[str], confidence: float, seed: int
-) -> tuple[float | None, float | None, str | None]:
-    """Interval of the mean of (seeds, resamples), whose seeds are drawn with replacement, or why there is none."""
-    # a stream of its own: the patients drawn do not depend on how many seeds there are
-    drawn = np.random.default_rng((seed, 1)).integers(len(values), size=values.shape)
-    means = np.take_along_axis(values, drawn, axis=0).mean(axis=0)
-    interval = None if len(set(patients)) < 2 else percentile_interval(means, confidence)
-    if interval is None:
-        return None, None, "one patient only, or no resample with both classes: no interval"
-    return *interval, None

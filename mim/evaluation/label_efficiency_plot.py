@@ -1,4 +1,4 @@
-"""AUROC against the number of labels, drawn: for the page, as a file of its own, and as a picture."""
+"""A figure against the number of labels, drawn: for the page, as a file of its own, and as a picture."""
 
 import io
 from collections.abc import Mapping
@@ -73,16 +73,21 @@ def _draw(axes: Axes, found: LabelEfficiency, colours: Mapping[str, str]) -> Non
         where, means, ends = [point.labels * beside for point in own], [_mean(point) for point in own], _ends(own)
         axes.errorbar(where, means, yerr=ends, capsize=3, linewidth=1.8, markersize=6, label=_written(init), **style)
         for point, place in zip(own, where, strict=True):
-            each = [auroc for auroc in point.aurocs if auroc is not None]
+            each = [value for value in point.mean.values if value is not None]
             if len(each) > 1:
                 axes.plot([place] * len(each), each, ".", color=colour, alpha=0.55, markersize=4)
-    axes.axhline(0.5, color=colours[FAINT], linestyle=":", linewidth=1.2, label="chance")
+    if found.figure.chance is not None:
+        axes.axhline(found.figure.chance, color=colours[FAINT], linestyle=":", linewidth=1.2, label="chance")
     ticks = sorted({round(point.labels) for point in found.points})
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels([str(tick) for tick in ticks])
-    axes.set(xlim=(ticks[0] / 1.3, ticks[-1] * 1.3), xlabel="labelled films trained on", ylabel="AUROC, test films")
+    axes.set(
+        xlim=(ticks[0] / 1.3, ticks[-1] * 1.3),
+        xlabel="labelled films trained on",
+        ylabel=f"{found.figure.title}, test films",
+    )
     axes.grid(visible=True)
 
 

@@ -7,15 +7,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from mim.config import EvaluateConfig, FaithfulnessConfig, FinetuneConfig, door, load_config
 from mim.data.locking import locked
 from mim.errors import Interrupted, MimError
 from mim.stages.common import logger, start_logging, write_lines, writing
 from mim.stages.finetune import join_labels
 from mim.stages.label_kinds import label_kind, label_words, require_two_classes, task_labels
-from mim.stages.measured_run import SCORED, FinishedRun, MeasuredRun, measured
+from mim.stages.measured_run import FinishedRun
+from mim.stages.sweep_curves import CURVES, Swept
 from mim.stages.sweep_plan import SCRATCH, PlannedRun, SweepRequest, check_begun, plan_runs
 from mim.stages.sweep_results import SweptRun, write_results, write_runs
 from mim.stages.task_kinds import check_settings, evaluate, finetune
@@ -74,15 +73,15 @@ def sweep(request: SweepRequest) -> Path:
 
 
 def check_labels(config: FinetuneConfig) -> None:
-    """Refuses labels of which no curve of AUROC against their number is drawn, before anything is trained.
+    """Refuses what no curve against the number of labels is drawn of, before anything is trained.
 
     Raises:
-        MimError: the task gives films no score; labels are of more than two classes, grades, or several; or data and
+        MimError: the task has no curve; labels are of more than two classes, grades, or several; or data and
             labels do not go together.
     """
-    if config.task not in SCORED:
-        known = " or ".join(SCORED)
-        raise MimError(f"a sweep draws AUROC against the number of labels: give task={known}, not {config.task}")
+    if config.task not in CURVES:
+        known = " or ".join(CURVES)
+        raise MimError(f"of runs with task={config.task} no curve against the number of labels is drawn: give {known}")
     if config.task != "classify":
         return
     labels = task_labels(config)
@@ -109,11 +108,11 @@ def attempt(planned: PlannedRun, request: SweepRequest) -> SweptRun:
     return SweptRun(planned, reason=" ".join(reason.split()))
 
 
-def one_run(planned: PlannedRun, request: SweepRequest) -> MeasuredRun:
+def one_run(planned: PlannedRun, request: SweepRequest) -> Swept:
     """Trains and measures one run, as far as that is not done.
 
     Raises:
-        MimError: it cannot be trained or measured, or some test films have no score.
+        MimError: it cannot be trained or measured, or some test films or boxes have no score.
         Interrupted: the run was asked to stop and saved itself.
     """
     if (planned.folder / "finished.json").is_file():
@@ -126,10 +125,7 @@ def one_run(planned: PlannedRun, request: SweepRequest) -> MeasuredRun:
         accelerator=planned.config.training.accelerator,
         faithfulness=FaithfulnessConfig(enabled=False),
     )
-    found = measured(FinishedRun.read(planned.folder), config, evaluate)
-    if unscored := int(np.isnan(found.predictions.of("test").score).sum()):
-        raise MimError(f"{planned.folder}: {unscored} test films have no score; look for a diverged training")
-    return found
+    return CURVES[planned.config.task].measure(FinishedRun.read(planned.folder), config, evaluate)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,34 +3,29 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mim.evaluation import Section, Settings, Table
-from mim.evaluation.label_efficiency import Trial, measure_label_efficiency
+from mim.evaluation.curve_figures import CurveFigure
+from mim.evaluation.label_efficiency import Point, Trial, measure_label_efficiency
 from mim.evaluation.label_efficiency_plot import efficiency_file, efficiency_picture
-from mim.evaluation.label_efficiency_section import label_efficiency_section, point_figures
+from mim.evaluation.label_efficiency_section import label_efficiency_section
 from mim.evaluation.page import write_page
 from mim.files import write_atomically
-from mim.stages.measured_run import MeasuredRun
+from mim.stages.sweep_curves import CURVES, Curve, Swept
 from mim.stages.sweep_plan import SCRATCH, PlannedRun, SweepRequest
 
 SCHEMA_VERSION = 1
-FIGURES = ("auroc", "auprc", "sensitivity", "specificity", "brier")
-RUN_COLUMNS = ("init", "fraction", "seed", "state", "labels", "patients", *FIGURES, "run", "reason")
-POINT_COLUMNS = (
-    "init", "fraction", "labels", "seeds", "auroc", "low", "high",
-    "difference", "difference_low", "difference_high", "difference_seeds",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class SweptRun:
-    """What became of a run: its predictions, or the reason why there are none; neither = it was not begun yet."""
+    """What became of a run: what was measured, or the reason why there are none; neither = it was not begun yet."""
 
     planned: PlannedRun
-    measured: MeasuredRun | None = None
+    measured: Swept | None = None
     reason: str | None = None
 
     @property
@@ -39,10 +34,15 @@ class SweptRun:
         return "done" if self.measured else "failed" if self.reason else "waiting"
 
 
+def curve_of(request: SweepRequest) -> Curve:
+    """What is measured of the runs of a sweep."""
+    return CURVES[request.config.task]
+
+
 def write_runs(request: SweepRequest, swept: Sequence[SweptRun]) -> None:
     """Writes sweep.csv, a row a run."""
-    rows = ([row[column] for column in RUN_COLUMNS] for row in (run_row(request, run) for run in swept))
-    write_atomically(request.output / "sweep.csv", to_csv(RUN_COLUMNS, rows))
+    rows = [run_row(request, run) for run in swept]
+    write_atomically(request.output / "sweep.csv", to_csv(tuple(rows[0]), (list(row.values()) for row in rows)))
 
 
 def write_results(request: SweepRequest, swept: Sequence[SweptRun]) -> list[str]:
@@ -55,7 +55,8 @@ def write_results(request: SweepRequest, swept: Sequence[SweptRun]) -> list[str]
     inits = list(dict.fromkeys(run.planned.init for run in swept))
     baseline = SCRATCH if SCRATCH in inits and len(inits) > 1 else None
     done = [(run.planned, run.measured) for run in swept if run.measured is not None]
-    trials = [Trial(run.init, run.fraction, run.seed, count_labels(own)[0], own.predictions) for run, own in done]
+    curve = curve_of(request)
+    trials = [Trial(run.init, run.fraction, run.seed, count_labels(own)[0], curve.on_test(own)) for run, own in done]
     found = measure_label_efficiency(trials, inits, settings, baseline=baseline)
     section = label_efficiency_section(found, settings, baseline)
     warnings = [*doubts(swept, done)]
@@ -69,8 +70,9 @@ def write_results(request: SweepRequest, swept: Sequence[SweptRun]) -> list[str]
     }
     output = request.output
     write_atomically(output / "sweep.json", json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
-    points = [point_figures(point) for point in found.points]
-    write_atomically(output / "label_efficiency.csv", to_csv(POINT_COLUMNS, map(point_row, points)))
+    points = [point_row(point, found.figure) for point in found.points]
+    csv_rows = (list(point.values()) for point in points)
+    write_atomically(output / "label_efficiency.csv", to_csv(tuple(points[0]), csv_rows))
     for plot in section.plots:
         write_atomically(output / "label_efficiency.svg", efficiency_file(found, plot.caption))
         write_atomically(output / "label_efficiency.png", efficiency_picture(found))
@@ -80,35 +82,43 @@ def write_results(request: SweepRequest, swept: Sequence[SweptRun]) -> list[str]
 
 
 def run_row(request: SweepRequest, run: SweptRun) -> dict[str, Any]:
-    """One run, by RUN_COLUMNS; what is not known is null."""
-    planned = run.planned
-    row: dict[str, Any] = dict.fromkeys(RUN_COLUMNS)
+    """One run, a row of sweep.csv; what is not known is null."""
+    planned, curve = run.planned, curve_of(request)
+    columns = ("init", "fraction", "seed", "state", "labels", "patients", *curve.columns, "run", "reason")
+    row: dict[str, Any] = dict.fromkeys(columns)
     row |= {"init": planned.init, "fraction": planned.fraction, "seed": planned.seed, "state": run.state}
     row |= {"run": planned.folder.relative_to(request.output).as_posix(), "reason": run.reason}
     if run.measured is not None:
         row["labels"], row["patients"] = count_labels(run.measured)
-        figures = json.loads((planned.folder / "metrics.json").read_text(encoding="utf-8"))["test"]
-        row |= {name: figures[name]["value"] for name in FIGURES}
+        row |= curve.figures(json.loads((planned.folder / "metrics.json").read_text(encoding="utf-8")))
     return row
 
 
-def count_labels(measured: MeasuredRun) -> tuple[int, int]:
+def count_labels(measured: Swept) -> tuple[int, int]:
     """Labelled films that a run was trained on, and of how many patients."""
     training = [row for row in measured.run.rows if row.split == "train"]
     return len(training), len({row.patient_id for row in training})
 
 
-def point_row(point: Mapping[str, Any]) -> list[Any]:
-    """A point, by POINT_COLUMNS."""
-    mean, less = point["auroc"], point["difference"] or dict.fromkeys(("value", "low", "high", "seeds"))
-    return [
-        *(point["init"], point["fraction"], point["labels"], len(point["seeds"])),
-        *(mean["value"], mean["low"], mean["high"]),
-        *(less["value"], less["low"], less["high"], less["seeds"]),
-    ]
+def point_row(point: Point, figure: CurveFigure) -> dict[str, Any]:
+    """A point, a row of label_efficiency.csv."""
+    less = point.difference
+    return {
+        "init": point.init,
+        "fraction": point.fraction,
+        "labels": point.labels,
+        "seeds": len(point.seeds),
+        figure.name: point.mean.value,
+        "low": point.mean.low,
+        "high": point.mean.high,
+        "difference": less and less.value,
+        "difference_low": less and less.low,
+        "difference_high": less and less.high,
+        "difference_seeds": less and less.seeds,
+    }
 
 
-def doubts(swept: Sequence[SweptRun], done: Sequence[tuple[PlannedRun, MeasuredRun]]) -> Iterator[str]:
+def doubts(swept: Sequence[SweptRun], done: Sequence[tuple[PlannedRun, Swept]]) -> Iterator[str]:
     """What a reader must know before he believes in the curve."""
     if failed := sum(run.state == "failed" for run in swept):
         yield f"{failed} of {len(swept)} runs failed and are not in the figures; the table of runs says why."
@@ -131,14 +141,15 @@ def doubts(swept: Sequence[SweptRun], done: Sequence[tuple[PlannedRun, MeasuredR
 
 def runs_section(request: SweepRequest, swept: Sequence[SweptRun]) -> Section:
     """All runs, for the page."""
+    figure = curve_of(request).figure
     rows = []
     for run in swept:
         row = run_row(request, run)
-        auroc = "–" if row["auroc"] is None else f"{row['auroc']:.3f}"
+        value = "–" if row[figure.name] is None else f"{row[figure.name]:.3f}"
         labels = "–" if row["labels"] is None else str(row["labels"])
         said = run.state if run.reason is None else f"{run.state}: {run.reason}"
-        rows.append((run.planned.init, f"{run.planned.fraction:g}", str(run.planned.seed), labels, auroc, said))
-    columns = ("started from", "share of the labels", "seed", "labelled films", "AUROC", "state")
+        rows.append((run.planned.init, f"{run.planned.fraction:g}", str(run.planned.seed), labels, value, said))
+    columns = ("started from", "share of the labels", "seed", "labelled films", figure.title, "state")
     return Section(name="runs", title="The runs", tables=(Table("Every run of the sweep", columns, tuple(rows)),))
 
 

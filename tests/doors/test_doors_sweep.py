@@ -10,10 +10,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from door_calls import BRIEF, Said, count_lines
+from door_calls import BRIEF, CONFIGS, Said, count_lines
 from sklearn.metrics import roc_auc_score
 
-from mim.evaluation import Predictions
+from mim.evaluation import Detections, Lesions, Predictions
+from mim.evaluation.coco import coco_values
+from mim.evaluation.detections import join
 from mim.stages import sweep as stage
 
 SHORT = (*BRIEF, "training.max_steps=2", "masker.kind=none", "--bootstrap", "100")
@@ -152,6 +154,27 @@ def test_a_sweep_that_is_told_to_stop_goes_on_later(
     assert weights.items() <= times(first).items(), "what is finished is not done again"
 
 
+def test_detectors_are_drawn_by_ap50(boxed: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "start_logging", lambda: None)
+    output = tmp_path / "sweep"
+    small = ("input.image_size=[64,96]", "encoder.timm_args={layers: [1, 1, 1, 1]}", "detect.channels=32")
+    found = ("detect.convolutions=1", "detect.score_threshold=0.0", "detect.most=5")
+    asked = ("--fractions", "0.5", "1", "--seeds", "0", "1", "--bootstrap", "100", "--output", str(output))
+    file = str(CONFIGS / "finetune" / "detect_teeth.yaml")
+    assert stage.main([file, *boxed, *small, *found, *BRIEF, "training.max_steps=2", *asked]) == 0
+    rows = table(output / "sweep.csv")
+    assert {"ap50", "ap", "ar", "froc"} < set(rows[0])
+    for row in rows:
+        run = output / row["run"]
+        searched = join(Detections.load(run / "detections.csv"), Lesions.load(run / "lesions.csv")).of("test")
+        assert float(row["ap50"]) == pytest.approx(coco_values(searched)["ap50"])
+    points = json.loads((output / "sweep.json").read_text())["points"]
+    drawn = [float(row["ap50"]) for row in rows if row["fraction"] == "1.0"]
+    assert points[1]["ap50"]["value"] == pytest.approx(sum(drawn) / 2)
+    assert table(output / "label_efficiency.csv")[1]["ap50"] == str(points[1]["ap50"]["value"])
+    assert "AP50 on the test films" in (output / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -163,7 +186,10 @@ def test_a_sweep_that_is_told_to_stop_goes_on_later(
         (("encoder.pretrained=true",), "encoder.pretrained starts every run from weights of others"),
         (("tuning=lora",), "--inits scratch: tuning=lora would leave fresh weights as they are"),
         (("bootstrp=3",), "unknown key bootstrp"),
-        (("task=detect", "data.target=null"), "give task=classify or study, not detect"),
+        (
+            ("task=segment", "data.target=null"),
+            "of runs with task=segment no curve against the number of labels is drawn",
+        ),
         (("no.yaml",), "no.yaml does not exist"),
     ],
 )

@@ -1,0 +1,81 @@
+"""What a sweep measures of each kind of run: the figure that is drawn, and those that stand in its tables."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from mim.config import EvaluateConfig
+from mim.errors import MimError
+from mim.evaluation.curve_figures import AP50, AUROC, CurveFigure, OnTest, ap50_on_test, auroc_on_test
+from mim.stages.measured_detector import MeasuredDetector, measured_detector
+from mim.stages.measured_run import FinishedRun, Measure, MeasuredRun, measured
+
+Swept = MeasuredRun | MeasuredDetector
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is drawn of one kind of run.
+
+    Attributes:
+        figure: the figure.
+        measure: reads what a run's evaluation says, or makes it.
+        on_test: the figure on the test films.
+        columns: further figures of the test, by name, and where `metrics.json` has each.
+    """
+
+    figure: CurveFigure
+    measure: Callable[[FinishedRun, EvaluateConfig, Measure], Swept]
+    on_test: Callable[[Any], OnTest]
+    columns: Mapping[str, tuple[str, ...]]
+
+    def figures(self, content: Mapping[str, Any]) -> dict[str, float | None]:
+        """The figures of `columns` in a run's metrics.json."""
+        found = {}
+        for name, place in self.columns.items():
+            part: Any = content
+            for key in place:
+                part = part[key]
+            found[name] = part["value"]
+        return found
+
+
+def _measure_scores(run: FinishedRun, config: EvaluateConfig, measure: Measure) -> MeasuredRun:
+    found = measured(run, config, measure)
+    if unscored := int(np.isnan(found.predictions.of("test").score).sum()):
+        raise MimError(f"{run.path}: {unscored} test films have no score; look for a diverged training")
+    return found
+
+
+def _measure_boxes(run: FinishedRun, config: EvaluateConfig, measure: Measure) -> MeasuredDetector:
+    found = measured_detector(run, config, measure)
+    if not found.whole:
+        raise MimError(f"{run.path}: some boxes have no score; look for a diverged training")
+    return found
+
+
+_OF_BOXES = ("blocks", "detection")
+_SCORES = Curve(
+    AUROC,
+    _measure_scores,
+    lambda own: auroc_on_test(own.predictions),
+    MappingProxyType({name: ("test", name) for name in ("auroc", "auprc", "sensitivity", "specificity", "brier")}),
+)
+_BOXES = Curve(
+    AP50,
+    _measure_boxes,
+    lambda own: ap50_on_test(own.detections, own.lesions),
+    MappingProxyType(
+        {
+            "ap50": (*_OF_BOXES, "coco", "ap50"),
+            "ap": (*_OF_BOXES, "coco", "ap"),
+            "ar": (*_OF_BOXES, "coco", "ar"),
+            "froc": (*_OF_BOXES, "froc", "iou", "score"),
+        }
+    ),
+)
+CURVES: Mapping[str, Curve] = MappingProxyType({"classify": _SCORES, "study": _SCORES, "detect": _BOXES})
+"""By task."""
