@@ -18,7 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mim.config import EvaluateConfig, FinetuneConfig, PretrainConfig, TrainingConfig, door, load_config
+from mim.config import (
+    EvaluateConfig,
+    FaithfulnessConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    TrainingConfig,
+    door,
+    load_config,
+)
 from mim.data.phantom import PhantomSettings, write_phantom
 from mim.data.processes import available_cores
 from mim.errors import MimError
@@ -107,7 +115,8 @@ def train(options: argparse.Namespace, seed: int, arm: str) -> Path:
 
 def score(run: Path) -> Predictions:
     """Scores of the test films."""
-    return Predictions.load(evaluate(EvaluateConfig(run=str(run))) / "predictions.csv").of("test")
+    config = EvaluateConfig(run=str(run), faithfulness=FaithfulnessConfig(enabled=False))
+    return Predictions.load(evaluate(config) / "predictions.csv").of("test")
 
 
 def share_of_lesions_shown(run: Path) -> float:
