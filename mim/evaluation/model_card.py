@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,5 +202,6 @@ def _in_short(section: Section) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown takes neither for the end of a cell nor for a tag or a heading."""
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("`", "'")
+    """Text that Markdown takes neither for the end of a cell nor for a tag, a heading, a link or a picture."""
+    told = html.escape(" ".join(text.split()), quote=False).replace("`", "'")
+    return re.sub(r"[\\|\[\]]", r"\\\g<0>", told)

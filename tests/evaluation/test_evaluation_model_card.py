@@ -83,7 +83,10 @@ def test_what_is_filled_in_comes_from_the_evaluation(tmp_path: Path, predictions
     assert "training:" not in fewer["counts"]
 
 
-@pytest.mark.parametrize("nasty", ["<script>alert(1)</script>", "a | b", "one\ntwo", "`x`"])
+@pytest.mark.parametrize(
+    "nasty",
+    ["<script>alert(1)</script>", "a | b", "a \\| b", "one\ntwo", "`x`", "![x](http://evil.example/x.png)", "[x](y)"],
+)
 def test_nothing_that_is_given_breaks_the_tables(tmp_path: Path, nasty: str) -> None:
     claim, tripod = rows_of(write_model_card(tmp_path, {"kind": nasty, "caution": "Research."}, [nasty]))
     assert len(claim) == 44
@@ -91,3 +94,6 @@ def test_nothing_that_is_given_breaks_the_tables(tmp_path: Path, nasty: str) -> 
     text = (tmp_path / "model_card.md").read_text()
     assert "<script" not in text
     assert "`" not in text
+    told = [re.sub(r"\\.", "", line) for line in text.splitlines()]  # without what is escaped
+    assert all(line.count("|") == 5 for line in told if line.startswith("| "))
+    assert not any("[" in line for line in told), "a link, or a picture that is fetched from somewhere"
