@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mim.config import EvaluateConfig, FaithfulnessConfig, FinetuneConfig, LabelledDataConfig, LoraConfig
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, rebuild_classifier
+from mim.stages.common import require_writable
 from mim.stages.compare_runs import compare_runs
 from mim.stages.detection import finetune_detector, rebuild_detector
 from mim.stages.evaluate import evaluate as evaluate_films
@@ -97,6 +98,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     if finetuned.task != "segment" and config.segmentation != EvaluateConfig().segmentation:
         raise MimError(f"segmentation is read only of runs with task=segment, and this run has task={finetuned.task}")
     refuse_unread(config, finetuned.task)
+    require_writable(Path(config.output or config.run))
     if finetuned.task != "classify":
         refuse_blocks(config, f"task={finetuned.task}")
     elif (kind := label_kind(finetuned, description.classes)) != "two":
