@@ -11,6 +11,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from mim.config import EvaluateConfig, FaithfulnessConfig, FinetuneConfig, LabelledDataConfig, LoraConfig
+from mim.data import is_prepared
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, rebuild_classifier
 from mim.stages.common import require_writable
@@ -80,6 +81,7 @@ def finetune(config: FinetuneConfig) -> Path:
         Interrupted: the run was asked to stop and saved itself.
     """
     check_settings(config)
+    check_tables(config)
     return TASK_KINDS[config.task].finetune(config)
 
 
@@ -108,6 +110,23 @@ def evaluate(config: EvaluateConfig) -> Path:
             raise MimError(f"groups are told apart only of two classes, and this run has {words}; leave groups out")
         return evaluate_labels(config)
     return TASK_KINDS[finetuned.task].evaluate(config)
+
+
+def check_tables(config: FinetuneConfig) -> None:
+    """Refuses tables that are not there before films are prepared, which may take hours.
+
+    A prepared dataset is quickly opened, and its tables may lie in the folder that it was made from.
+
+    Raises:
+        MimError: naming the file and the key.
+    """
+    source = Path(config.data.path)
+    if not config.data.path or not source.is_dir() or is_prepared(source):
+        return
+    for key in ("labels", "boxes", "crops"):
+        name = getattr(config.data, key)
+        if name is not None and not (source / name).is_file():
+            raise MimError(f"{source / name}: there is no such file (data.{key} is relative to data.path)")
 
 
 def refuse_unread(config: EvaluateConfig, task: str) -> None:
