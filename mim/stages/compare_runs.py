@@ -92,13 +92,13 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
 
 
 def require_free(output: Path) -> None:
-    """Refuses a folder whose files a comparison would replace.
+    """Refuses a folder whose files another report would replace.
 
     Raises:
         MimError: it is that of a run.
     """
     if (output / "config.yaml").exists():
-        raise MimError(f"{output}: is a run, whose report a comparison would replace; give output=another folder")
+        raise MimError(f"{output}: is a run, whose report this would replace; give output=another folder")
 
 
 def require_comparable(first: FinishedRun, second: FinishedRun) -> None:

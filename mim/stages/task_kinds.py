@@ -15,7 +15,7 @@ from mim.data import is_prepared
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, rebuild_classifier
 from mim.stages.common import require_writable
-from mim.stages.compare_runs import compare_runs
+from mim.stages.compare_runs import compare_runs, require_free
 from mim.stages.detection import finetune_detector, rebuild_detector
 from mim.stages.evaluate import evaluate as evaluate_films
 from mim.stages.evaluate import open_finished
@@ -100,6 +100,8 @@ def evaluate(config: EvaluateConfig) -> Path:
     if finetuned.task != "segment" and config.segmentation != EvaluateConfig().segmentation:
         raise MimError(f"segmentation is read only of runs with task=segment, and this run has task={finetuned.task}")
     refuse_unread(config, finetuned.task)
+    if config.output is not None and Path(config.output).resolve() != Path(config.run).resolve():
+        require_free(Path(config.output))
     require_writable(Path(config.output or config.run))
     if finetuned.task != "classify":
         refuse_blocks(config, f"task={finetuned.task}")
