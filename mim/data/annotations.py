@@ -114,7 +114,8 @@ def read_annotations(
     """Read the boxes of a COCO file, with their polygons or run lengths, classes, grades and teeth.
 
     Boxes count pixels of the whole film; where the file says that its image has another size, they are scaled to the
-    film. Those that hardly touch a stored part of a film are left out of it (`mim.data.regions.map_box`).
+    film. Those that reach beyond it are cut at its border, with a warning where it is by more than a pixel. Those that
+    hardly touch a stored part of a film are left out of it (`mim.data.regions.map_box`).
 
     Args:
         dataset: The films.
@@ -134,6 +135,7 @@ def read_annotations(
     finder = FilmFinder(dataset, source, path)
     found: dict[int, list[Lesion]] = defaultdict(list)
     absent = scaled = 0
+    cut: list[int | None] = []
     for image in images:
         films = finder.find(image.name)
         absent += not films
@@ -141,11 +143,19 @@ def read_annotations(
         for box in image.boxes:
             if box.category not in classes:
                 continue
+            if films and _reaches_out(box, image.size or _size(dataset.rows[films[0]])):
+                cut.append(box.place.row)
             for film in films:
                 lesion = _place(path, box, image, dataset.rows[film], classes.index(box.category))
                 if lesion is not None:
                     found[film].append(lesion)
     _tell(path, len(images), absent, scaled)
+    if cut:
+        logger.warning(
+            "%s: %d boxes reach beyond their film by more than a pixel and are cut at its border (the first is "
+            "annotation %s); were they drawn at another size? python -m mim.data.import_labels lists them",
+            *(path, len(cut), cut[0]),
+        )
     order = _order(path, found, grades)
     places = {grade: place for place, grade in enumerate(order)}
     graded = {
@@ -193,6 +203,12 @@ def _choose(path: Path, classes: tuple[str, ...], wanted: Sequence[str]) -> tupl
     if not wanted:
         raise MimError(f"data.lesion_categories is empty: name categories of {path}, or give null for all of them")
     return tuple(dict.fromkeys(wanted))
+
+
+def _reaches_out(box: ImportedBox, size: tuple[int, int]) -> bool:
+    """Whether a box ends beyond an image, width and height, by more than the pixel that rounding may cost."""
+    x1, y1, x2, y2 = box.xyxy
+    return min(x1, y1) < -1 or x2 > size[0] + 1 or y2 > size[1] + 1
 
 
 def _place(path: Path, box: ImportedBox, image: ImportedImage, row: ManifestRow, label: int) -> Lesion | None:

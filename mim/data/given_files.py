@@ -67,7 +67,9 @@ def list_given(paths: Sequence[Path]) -> list[GivenFile]:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of the bytes of a file; empty where it cannot be read."""
+    """SHA-256 of the bytes of a file; empty where it cannot be read, or is a pipe or device without an end."""
+    if not path.is_file():
+        return ""
     digest = hashlib.sha256()
     with suppress(OSError), path.open("rb") as file:
         while part := file.read(_CHUNK):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from mim.evaluation.pictures import BOX, Bytes
+from mim.evaluation.pictures import BOX, Bytes, load_font
 
 _SIZE = 11.0  # pixels
 _BEHIND = (20, 26, 34)
@@ -27,7 +27,7 @@ def name_boxes(
     """
     drawn = Image.fromarray(picture)
     draw = ImageDraw.Draw(drawn)
-    font = ImageFont.load_default(_SIZE)
+    font = load_font(_SIZE)
     for (x1, y1, _, y2), name in zip(boxes, names, strict=True):
         left, upper, right, lower = draw.textbbox((0, 0), name, font=font)
         wide, high = right - left + 4, lower - upper + 4

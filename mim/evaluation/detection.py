@@ -54,6 +54,7 @@ class DetectionFigures:
         images: How many were searched, and `lesion_free` of them without a lesion.
         patients: Whose they are.
         lesions: How many there are.
+        lesion_patients: Patients who have one.
         coco: AP, AP50, AP75, AR and AR by size.
         froc: By the name of the rule.
         threshold: From the validation images.
@@ -65,6 +66,7 @@ class DetectionFigures:
     lesion_free: int
     patients: int
     lesions: int
+    lesion_patients: int
     coco: Mapping[str, Figure]
     froc: Mapping[str, FrocFigures]
     threshold: Threshold
@@ -109,6 +111,7 @@ def measure_detections(
         lesion_free=len(searched.detections) - len(set(searched.lesions.image_id)),
         patients=len(set(patients)),
         lesions=len(searched.lesions),
+        lesion_patients=len(set(searched.lesion_patient)),
         coco=coco,
         froc=froc,
         threshold=threshold,

@@ -1,6 +1,6 @@
 """The block on detection: COCO's figures, the FROC curve, the operating point, and groups of lesions."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
@@ -18,7 +18,7 @@ from mim.evaluation.detection import (
 from mim.evaluation.detections import Detections, Lesions, join
 from mim.evaluation.froc import HitRule
 from mim.evaluation.measuring import as_json, written
-from mim.evaluation.metrics import Settings
+from mim.evaluation.metrics import FEW_PATIENTS, Settings, without_width
 from mim.evaluation.section import Plot, Section, Table
 from mim.evaluation.strata import describe_worst, strata_json, strata_tables
 
@@ -86,7 +86,23 @@ def _gaps(figures: DetectionFigures) -> tuple[str, ...]:
         )
     if figures.threshold.value is None:
         lines.append(f"Detection: no threshold: {figures.threshold.reason}.")
-    return tuple(lines)
+    return (*lines, *_doubts(figures))
+
+
+def _doubts(figures: DetectionFigures) -> Iterator[str]:
+    """Say what makes the figures less certain than they look."""
+    if 0 < figures.lesion_patients < FEW_PATIENTS:
+        yield f"Detection: {few_with_lesions(figures.lesion_patients)}"
+    told = {"AP50": figures.coco["ap50"], TITLES["lesion_sensitivity"]: figures.at_threshold["lesion_sensitivity"]}
+    for title, figure in told.items():
+        if figure.value is not None and figure.low is not None and figure.low == figure.high:
+            yield f"Detection: {title} is {without_width(figure.value)}."
+
+
+def few_with_lesions(patients: int) -> str:
+    """Say that an interval over so few patients is rough."""
+    people = "patient has" if patients == 1 else "patients have"
+    return f"only {patients} test {people} a lesion: the intervals are rough."
 
 
 def _describe(figures: DetectionFigures) -> str:

@@ -65,6 +65,8 @@ def recall_plot(rows: Sequence[Recall], names: Sequence[str], label: str) -> str
             _recalls(axes, rows, name, (place - (len(names) - 1) / 2) * 0.22)
         counted = [f"{row.grade} ({row.lesions})" for row in rows]
         axes.set_yticks(range(len(rows)), counted)
+        for text_of_tick in axes.get_yticklabels():
+            text_of_tick.set_parse_math(False)  # a grade may be called anything
         axes.set(xlim=(-1, 101), xlabel="lesions with at least half their area visible, %")
         axes.invert_yaxis()
         axes.grid(visible=True, axis="x")

@@ -169,24 +169,31 @@ def _doubts(test: Predictions, metrics: SplitMetrics, confidence: float) -> Iter
             f"{metrics.dropped} of {metrics.resamples} resamples of the test patients held one class only and were "
             "dropped; the intervals rest on the others."
         )
-    for label, name in ((1, "positive"), (0, "negative")):
-        patients = len({patient for patient, own in zip(test.patient_id, test.label, strict=True) if own == label})
-        if 0 < patients < FEW_PATIENTS:
-            people = _plural(patients, "patient has", "patients have")
-            yield f"Only {patients} test {people} a {name} film: the intervals are rough."
+    yield from few_patients(test)
     for name in ("auroc", "auprc", "sensitivity", "specificity"):
         figure = metrics.figures[name]
         if figure.value is not None and figure.low is not None and figure.low == figure.high:
-            yield (
-                f"{FIGURES[name].title} is {figure.value:.3f} in every resample: its interval has no width, which is "
-                "not certainty; more patients are needed."
-            )
+            yield f"{FIGURES[name].title} is {without_width(figure.value)}."
     rate = metrics.figures["keep_rate_auroc"]
     if rate.low is not None and rate.high is not None and not rate.low <= 0.5 <= rate.high:
         yield (
             f"The share of cells seen is itself related to the label (AUROC {rate.value:.3f}, "
             f"{confidence * 100:g} % interval {rate.low:.3f} to {rate.high:.3f}): the mask may give the answer away."
         )
+
+
+def few_patients(test: Predictions) -> Iterator[str]:
+    """Say of which class there are so few patients that an interval over them is rough."""
+    for label, name in ((1, "positive"), (0, "negative")):
+        patients = len({patient for patient, own in zip(test.patient_id, test.label, strict=True) if own == label})
+        if 0 < patients < FEW_PATIENTS:
+            people = _plural(patients, "patient has", "patients have")
+            yield f"Only {patients} test {people} a {name} film: the intervals are rough."
+
+
+def without_width(value: float) -> str:
+    """Say what it means that a figure is the same in all resamples."""
+    return f"{value:.3f} in every resample: its interval has no width, which is not certainty; more patients are needed"
 
 
 def _plural(count: int, one: str, many: str) -> str:

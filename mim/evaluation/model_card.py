@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from mim.evaluation.figures import FIGURES
 from mim.evaluation.header import Header
 from mim.evaluation.mean_figure import in_words
 from mim.evaluation.metrics import Metrics
-from mim.evaluation.section import Section
+from mim.evaluation.section import Section, Table
 from mim.files import write_atomically
 
 ITEMS = Path(__file__).parent / "templates" / "reporting_items.json"
@@ -84,7 +85,7 @@ def facts_of_evaluation(
         "hashes": f"Data {header.data}, split {header.split}, weights {header.checkpoint}, mim {header.version}.",
         "counts": _counts(metrics, header),
         "prevalences": _prevalences(metrics, header),
-        "metrics": f"{', '.join(definition.title for definition in FIGURES.values())}; see metrics.json.",
+        "metrics": f"{'; '.join(definition.title for definition in FIGURES.values())}; see metrics.json.",
         "uncertainty": f"{settings.confidence * 100:g} % intervals from {settings.bootstrap} resamples of patients "
         f"(seed {settings.seed}); the threshold is held fixed in them.",
         "performance": _figures(metrics, PERFORMANCE),
@@ -190,10 +191,15 @@ def _blocks(sections: Sequence[Section]) -> dict[str, str]:
 
 
 def _in_short(section: Section) -> str:
-    """What the block prints, else its first table."""
+    """What the block prints, else its table; of several groupings each, since clusters are not severities."""
     if section.summary or not section.tables:
         return " ".join(section.summary) or "measured"
-    table = section.tables[0]
+    if section.name == "strata":
+        return ". ".join(f"{table.caption}: {_rows(table)}" for table in section.tables)
+    return _rows(section.tables[0])
+
+
+def _rows(table: Table) -> str:
     return "; ".join(
         f"{row[0]}: {', '.join(f'{column} {cell}' for column, cell in zip(table.columns[1:], row[1:], strict=True))}"
         for row in table.rows
@@ -201,5 +207,6 @@ def _in_short(section: Section) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown takes neither for the end of a cell nor for a tag or a heading."""
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("`", "'")
+    """Text that Markdown takes neither for the end of a cell nor for a tag, a heading, a link or a picture."""
+    told = html.escape(" ".join(text.split()), quote=False).replace("`", "'")
+    return re.sub(r"[\\|\[\]]", r"\\\g<0>", told)

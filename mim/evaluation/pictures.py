@@ -209,13 +209,15 @@ def reconstruction_picture(reconstructions: Sequence[Reconstruction], *, side: i
     draw = ImageDraw.Draw(sheet)
     centres = [gap + column // 2 + number * (column + gap) for number in range(3)]
     for centre, title in zip(centres, ("input", "visible", "rebuilt"), strict=True):
-        draw.text((centre, head // 2), title, fill=(20, 26, 34), font=_font(head * 0.55), anchor="mm")
+        draw.text((centre, head // 2), title, fill=(20, 26, 34), font=load_font(head * 0.55), anchor="mm")
     top = head
     for row, tiles, height in zip(reconstructions, rows, heights, strict=True):
         for centre, tile in zip(centres, tiles, strict=True):
             sheet.paste(Image.fromarray(tile), (centre - tile.shape[1] // 2, top + (height - tile.shape[0]) // 2))
         seen = f"{_cells(row.visible).mean() * 100:.0f} % of the cells seen"
-        draw.text((centres[1], top + height + foot // 2), seen, fill=(70, 80, 92), font=_font(foot * 0.6), anchor="mm")
+        draw.text(
+            (centres[1], top + height + foot // 2), seen, fill=(70, 80, 92), font=load_font(foot * 0.6), anchor="mm"
+        )
         top += height + foot + gap
     return _encode(sheet)
 
@@ -289,7 +291,7 @@ def _frame(
         draw.rectangle(corners, outline=colour, width=3)  # outside the box, so that no lesion is covered
 
 
-def _font(size: float) -> ImageFont.FreeTypeFont:
+def load_font(size: float) -> ImageFont.FreeTypeFont:
     """Load the font that matplotlib brings, the same on every machine."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", round(size))
 

@@ -30,11 +30,12 @@ def from_runs(encoded: Mapping[str, Any]) -> Cells:
     try:
         height, width = (int(number) for number in encoded["shape"])
         lengths = np.asarray(encoded["runs"], dtype=np.int64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MimError(f"a mask of runs cannot be understood ({type(error).__name__})") from error
     if min(height, width) < 1 or height * width > _MOST_CELLS:
         raise MimError(f"a mask of runs has a shape of {height} x {width}")
-    if lengths.ndim != 1 or (lengths < 0).any() or lengths.sum() != height * width:
+    # each is held against the whole first, as the sum of enormous ones begins again at zero
+    if lengths.ndim != 1 or ((lengths < 0) | (lengths > height * width)).any() or lengths.sum() != height * width:
         raise MimError(f"a mask of runs does not fill its {height} x {width} cells")
     mask: Cells = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(height, width)
     return mask

@@ -1,5 +1,6 @@
 """What the stages share."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -184,6 +185,23 @@ def writing(place: Path) -> Iterator[None]:
         raise MimError(
             f"{place}: could not be written, {reason(error)}; mend that and start the same command again"
         ) from error
+
+
+def require_writable(folder: Path) -> None:
+    """Refuses a folder into which nothing could be written, before hours are spent on what would go there.
+
+    Args:
+        folder: where it goes; it need not be there yet.
+
+    Raises:
+        MimError: naming what is in the way.
+    """
+    with writing(folder):
+        place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{place} is a file")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"there is no permission to write into {place} (give output=...)")
 
 
 def say_finished(folder: RunFolder, summary: dict[str, Any]) -> None:

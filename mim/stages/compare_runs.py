@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,7 +13,7 @@ from mim.errors import MimError
 from mim.evaluation import PairedDifference, Section, Table, comparison_section
 from mim.evaluation.page import write_page
 from mim.files import write_atomically
-from mim.stages.common import logger, write_lines, writing
+from mim.stages.common import logger, require_writable, write_lines, writing
 from mim.stages.comparisons import Compare, compare_boxes, compare_scores, settings_of
 from mim.stages.measured_detector import MeasuredDetector
 from mim.stages.measured_run import STORING, FinishedRun, Measure, MeasuredRun
@@ -57,6 +58,7 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
     runs = FinishedRun.read(paths[0]), FinishedRun.read(paths[1])
     output = Path(config.output) if config.output else beside(*paths)
     require_free(output)
+    require_writable(output)
     for run in runs:  # whatever else differs, no other pair of such runs would do
         if run.settings.task not in COMPARISONS:
             raise MimError(
@@ -70,7 +72,9 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
     first, second = compared.sides
     warnings = [*compared.notes, *describe_films(first, second)]
     names = call_them(*paths)
+    made = f"Measured on {compared.counted}; intervals come from {config.bootstrap} resamples of the patients."
     section = comparison_section(compared.found, names, settings_of(config))
+    section = replace(section, text=(made, *section.text))
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         write_atomically(output / "comparison.csv", to_csv(compared.found))
@@ -88,13 +92,13 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
 
 
 def require_free(output: Path) -> None:
-    """Refuses a folder whose files a comparison would replace.
+    """Refuses a folder whose files another report would replace.
 
     Raises:
         MimError: it is that of a run.
     """
     if (output / "config.yaml").exists():
-        raise MimError(f"{output}: is a run, whose report a comparison would replace; give output=another folder")
+        raise MimError(f"{output}: is a run, whose report this would replace; give output=another folder")
 
 
 def require_comparable(first: FinishedRun, second: FinishedRun) -> None:

@@ -22,7 +22,9 @@ from mim.evaluation import (
     evaluate_predictions,
 )
 from mim.evaluation.detection_comparison import compare_detections
-from mim.evaluation.metrics import SCHEMA_VERSION
+from mim.evaluation.detection_section import few_with_lesions
+from mim.evaluation.detections import join
+from mim.evaluation.metrics import FEW_PATIENTS, SCHEMA_VERSION, few_patients
 from mim.files import write_atomically
 from mim.stages.measured_detector import MeasuredDetector, measured_detector
 from mim.stages.measured_run import FinishedRun, Measure, MeasuredRun, measured
@@ -74,11 +76,13 @@ def compare_scores(runs: tuple[FinishedRun, FinishedRun], config: EvaluateConfig
         )
         first.predictions.save(output / "predictions_first.csv")
         second.predictions.save(output / "predictions_second.csv")
-        metrics.save(output / "metrics.json", header_of(first, second), warnings, [section])
+        further = [line for line in warnings if line not in metrics.warnings]  # these stand in it anyway
+        metrics.save(output / "metrics.json", header_of(first, second), further, [section])
 
     test = second.predictions.of("test")
     counted = f"{len(test)} test {'studies' if of_studies else 'films'} of {len(set(test.patient_id))} patients"
-    return Compared((first, second), found, (OF_STUDIES,) if of_studies else (), counted, save)
+    notes = (*([OF_STUDIES] if of_studies else []), *few_patients(test))
+    return Compared((first, second), found, notes, counted, save)
 
 
 def compare_boxes(runs: tuple[FinishedRun, FinishedRun], config: EvaluateConfig, measure: Measure) -> Compared:
@@ -109,9 +113,11 @@ def compare_boxes(runs: tuple[FinishedRun, FinishedRun], config: EvaluateConfig,
         write_atomically(output / "metrics.json", text + "\n")
 
     test = second.detections.of("test")
-    lesions = sum(image in set(test.image_id) for image in second.lesions.image_id)
+    searched = join(second.detections, second.lesions).of("test")
+    lesions, people = len(searched.lesions), len(set(searched.lesion_patient))
+    notes = (few_with_lesions(people).capitalize(),) if 0 < people < FEW_PATIENTS else ()
     counted = f"{len(test)} test films of {len(set(test.patient_id))} patients with {lesions} lesions"
-    return Compared((first, second), found, (), counted, save)
+    return Compared((first, second), found, notes, counted, save)
 
 
 def require_same_lesions(first: MeasuredDetector, second: MeasuredDetector) -> None:

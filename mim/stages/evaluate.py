@@ -299,7 +299,7 @@ def summarise(metrics: Metrics, confidence: float) -> list[str]:
         if figure.value is None:
             return f"{title}: none ({figure.reason})"
         if figure.low is None or figure.high is None or not math.isfinite(figure.low):
-            return f"{title} {figure.value:.3f} (no interval: {figure.reason})"
+            return f"{title} {figure.value:.3f} ({figure.reason})"
         return f"{title} {figure.value:.3f} ({level} {figure.low:.3f} to {figure.high:.3f})"
 
     test = metrics.test

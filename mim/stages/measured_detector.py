@@ -11,6 +11,7 @@ from mim.errors import MimError
 from mim.evaluation import Detections, Lesions
 from mim.stages.common import logger
 from mim.stages.measured_run import FinishedRun, Measure, is_of_run, read_or_measure
+from mim.stages.own_tables import gives_average_precision
 
 TABLES = ("metrics.json", "detections.csv", "lesions.csv")
 
@@ -57,13 +58,18 @@ def read_detector(run: FinishedRun) -> MeasuredDetector | None:
     if not all(path.is_file() for path in paths):
         return None
     try:
-        header = json.loads(paths[0].read_text(encoding="utf-8"))["header"]
+        content = json.loads(paths[0].read_text(encoding="utf-8"))
+        header = content["header"]
         detections, lesions = Detections.load(paths[1]), Lesions.load(paths[2])
         of_run = is_of_run(run, header, detections.patient_id, detections.split)
+        of_figures = gives_average_precision(content, detections, lesions)
     except (MimError, OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("%s: its evaluation cannot be read (%s) and is made again", run.path, error)
         return None
     if not of_run:
         logger.warning("%s: its evaluation is of other weights or of another split and is made again", run.path)
+        return None
+    if not of_figures:
+        logger.warning("%s: its metrics.json is not of its tables; all are made again", run.path)
         return None
     return MeasuredDetector(run, detections, lesions, header)

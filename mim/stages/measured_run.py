@@ -18,6 +18,7 @@ from mim.stages.classifier import TaskDescription
 from mim.stages.common import logger
 from mim.stages.finished_run import read_finished
 from mim.stages.label_kinds import label_kind, label_words, require_two_classes
+from mim.stages.own_tables import gives_figures
 
 Found = TypeVar("Found")
 Measure = Callable[[EvaluateConfig], Path]
@@ -138,14 +139,19 @@ def read_measured(run: FinishedRun) -> MeasuredRun | None:
     if not all(path.is_file() for path in tables):
         return None
     try:
-        header = json.loads(tables[0].read_text(encoding="utf-8"))["header"]
+        content = json.loads(tables[0].read_text(encoding="utf-8"))
+        header = content["header"]
         predictions = Predictions.load(tables[1])
         of_run = is_of_run(run, header, predictions.patient_id, predictions.split)
+        of_figures = gives_figures(content, predictions)
     except (MimError, OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("%s: its evaluation cannot be read (%s) and is made again", run.path, error)
         return None
     if not of_run:
         logger.warning("%s: its evaluation is of other weights or of another split and is made again", run.path)
+        return None
+    if not of_figures:
+        logger.warning("%s: its metrics.json is not of its predictions.csv; both are made again", run.path)
         return None
     return MeasuredRun(run, predictions, header)
 

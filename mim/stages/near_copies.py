@@ -89,7 +89,10 @@ def pretraining_films(finetuned: FinetuneConfig) -> Sequence[HashedFilm]:
     path = Path(finetuned.init) / "seen.csv"
     if not path.is_file():
         raise MimError("the pretraining run is no longer at hand")
-    films = load_seen(path).films
+    try:
+        films = load_seen(path).films
+    except MimError as error:  # it names the path, which has no business in a report
+        raise MimError("the list of what it met, its seen.csv, cannot be read") from error
     if films is None:
         raise MimError("the pretraining run was made by a version that did not write down how its films look")
     return films

@@ -67,7 +67,7 @@ def threshold_of(run: Path, checkpoint: str, given: float | None) -> Threshold:
         threshold = content["threshold"] if "threshold" in content else blocks["detection"]["threshold"]
         of = content["header"]["checkpoint"]
         value, reason = threshold["value"], str(threshold.get("reason") or "")
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         raise MimError(f"{path}: cannot be understood ({type(error).__name__}); run evaluate.py again") from error
     if of != checkpoint:
         return Threshold(None, "none", "metrics.json is of other weights; run evaluate.py again, or give --threshold")

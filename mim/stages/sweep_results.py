@@ -147,7 +147,7 @@ def runs_section(request: SweepRequest, swept: Sequence[SweptRun]) -> Section:
         row = run_row(request, run)
         value = "–" if row[figure.name] is None else f"{row[figure.name]:.3f}"
         labels = "–" if row["labels"] is None else str(row["labels"])
-        said = run.state if run.reason is None else f"{run.state}: {run.reason}"
+        said = run.state if run.reason is None else f"{run.state} (sweep.csv says why)"  # reasons name paths
         rows.append((run.planned.init, f"{run.planned.fraction:g}", str(run.planned.seed), labels, value, said))
     columns = ("started from", "share of the labels", "seed", "labelled films", figure.title, "state")
     return Section(name="runs", title="The runs", tables=(Table("Every run of the sweep", columns, tuple(rows)),))

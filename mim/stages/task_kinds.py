@@ -11,9 +11,11 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from mim.config import EvaluateConfig, FaithfulnessConfig, FinetuneConfig, LabelledDataConfig, LoraConfig
+from mim.data import is_prepared
 from mim.errors import MimError
 from mim.stages.classifier import TaskDescription, rebuild_classifier
-from mim.stages.compare_runs import compare_runs
+from mim.stages.common import require_writable
+from mim.stages.compare_runs import compare_runs, require_free
 from mim.stages.detection import finetune_detector, rebuild_detector
 from mim.stages.evaluate import evaluate as evaluate_films
 from mim.stages.evaluate import open_finished
@@ -79,6 +81,7 @@ def finetune(config: FinetuneConfig) -> Path:
         Interrupted: the run was asked to stop and saved itself.
     """
     check_settings(config)
+    check_tables(config)
     return TASK_KINDS[config.task].finetune(config)
 
 
@@ -97,6 +100,9 @@ def evaluate(config: EvaluateConfig) -> Path:
     if finetuned.task != "segment" and config.segmentation != EvaluateConfig().segmentation:
         raise MimError(f"segmentation is read only of runs with task=segment, and this run has task={finetuned.task}")
     refuse_unread(config, finetuned.task)
+    if config.output is not None and Path(config.output).resolve() != Path(config.run).resolve():
+        require_free(Path(config.output))
+    require_writable(Path(config.output or config.run))
     if finetuned.task != "classify":
         refuse_blocks(config, f"task={finetuned.task}")
     elif (kind := label_kind(finetuned, description.classes)) != "two":
@@ -106,6 +112,23 @@ def evaluate(config: EvaluateConfig) -> Path:
             raise MimError(f"groups are told apart only of two classes, and this run has {words}; leave groups out")
         return evaluate_labels(config)
     return TASK_KINDS[finetuned.task].evaluate(config)
+
+
+def check_tables(config: FinetuneConfig) -> None:
+    """Refuses tables that are not there before films are prepared, which may take hours.
+
+    A prepared dataset is quickly opened, and its tables may lie in the folder that it was made from.
+
+    Raises:
+        MimError: naming the file and the key.
+    """
+    source = Path(config.data.path)
+    if not config.data.path or not source.is_dir() or is_prepared(source):
+        return
+    for key in ("labels", "boxes", "crops"):
+        name = getattr(config.data, key)
+        if name is not None and not (source / name).is_file():
+            raise MimError(f"{source / name}: there is no such file (data.{key} is relative to data.path)")
 
 
 def refuse_unread(config: EvaluateConfig, task: str) -> None:

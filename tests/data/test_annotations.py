@@ -94,6 +94,19 @@ def test_what_the_file_says_of_a_lesion_is_known_afterwards(films: PreparedDatas
     assert [lesion.label for lesion in only.of(0)] == [0]
 
 
+def test_boxes_that_reach_beyond_the_film_are_cut_with_a_warning(
+    films: PreparedDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounded = {"bbox": [80, 50, 10.8, 10.5]}
+    np.testing.assert_allclose(read(films, coco(rounded)).of(0)[0].box, (80 / 90, 50 / 60, 1, 1))
+    assert "reach beyond" not in caplog.text
+    outside = [{"bbox": [80, 50, 40, 5]}, {"bbox": [-3, 5, 20, 5]}]
+    found = read(films, coco(rounded, *outside)).of(0)
+    np.testing.assert_allclose(found[1].box, (80 / 90, 50 / 60, 1, 55 / 60))
+    assert "2 boxes reach beyond their film by more than a pixel" in caplog.text
+    assert "(the first is annotation 2)" in caplog.text
+
+
 def test_a_file_made_on_images_of_another_size_is_scaled(
     films: PreparedDataset, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -73,6 +73,17 @@ def test_a_wrong_label_column_and_the_right_one(labelled: tuple[str, ...], brief
     assert "has no column 'carries' (data.target): did you mean 'caries'?" in error
 
 
+@pytest.mark.parametrize("key", ["labels", "boxes", "crops"])
+def test_a_table_that_is_missing_is_told_before_films_are_prepared(
+    key: str, films: Path, brief: tuple[str, ...], tmp_path: Path
+) -> None:
+    (films / "labels.csv").write_text("image,caries\n")
+    data = (f"data.cache={tmp_path / 'cache'}", f"data.path={films}", "data.labels=labels.csv", "data.target=caries")
+    said = call("finetune", *brief, *data, f"data.{key}=nothing.csv")
+    assert f"nothing.csv: there is no such file (data.{key} is relative to data.path)" in said.error()
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize(
     ("setting", "wanted"),
     [

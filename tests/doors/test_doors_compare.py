@@ -50,6 +50,7 @@ def test_two_runs_are_compared_on_the_same_films(runs: tuple[Path, Path]) -> Non
     page = (output / "report.html").read_text()
     assert "seed1 against seed0" in page
     assert str(runs[0].parent) not in page
+    assert f"Measured on {len(tables[0])} test films of {len(set(tables[0].patient_id))} patients" in page
     assert "difference of AUC" in said.out
 
     before = [(run / "predictions.csv").stat().st_mtime_ns for run in runs]
@@ -73,11 +74,35 @@ def test_predictions_of_other_weights_are_made_again(runs: tuple[Path, Path], tm
         assert (copy / name).read_bytes() == (runs[0] / name).read_bytes()
 
 
+def test_scores_of_another_run_are_not_taken_for_its_own(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(runs[0], copy)
+    for run in (copy, runs[1]):
+        succeed("evaluate", run, *QUICK)
+    own = (copy / "predictions.csv").read_bytes()
+    shutil.copy(runs[1] / "predictions.csv", copy / "predictions.csv")
+    said = succeed("evaluate", copy, runs[1], *QUICK, f"output={tmp_path / 'out'}")
+    assert "is not of its predictions.csv" in said.err
+    assert (copy / "predictions.csv").read_bytes() == own
+
+
+def test_a_comparison_of_few_patients_says_so_once(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    said = succeed("evaluate", *runs, *QUICK, f"output={tmp_path / 'out'}")
+    told = "have a positive film: the intervals are rough."
+    assert said.err.count(told) >= 1
+    assert (tmp_path / "out" / "report.html").read_text().count(told) == 1
+    warnings = json.loads((tmp_path / "out" / "metrics.json").read_text())["warnings"]
+    assert sum(told in line for line in warnings) == 1
+
+
 def test_what_cannot_be_compared_is_told_in_one_line(runs: tuple[Path, Path], tmp_path: Path) -> None:
     first, second = runs
     assert "compared with itself" in call("evaluate", first, first).error()
     assert "nowhere: there is no such run" in call("evaluate", first, "nowhere").error()
     assert "is a run, whose report" in call("evaluate", first, second, f"output={first}").error()
+    assert "is a run, whose report" in call("evaluate", first, f"output={second}").error()
+    (tmp_path / "file").write_text("")
+    assert "file is a file" in call("evaluate", first, f"output={tmp_path / 'file' / 'out'}").error()
     assert "given already, as a and b" in call("evaluate", "a", "b", "c").error()
     classes = change_task(second, tmp_path / "classes", classes=["sound", "carious"])
     assert "its classes are of caries (sound, carious)" in call("evaluate", first, classes).error()

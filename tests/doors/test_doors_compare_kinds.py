@@ -13,7 +13,7 @@ from door_calls import BRIEF, CONFIGS, NETWORK, call, succeed
 from jsonschema import Draft202012Validator
 from sklearn.metrics import roc_auc_score
 
-from mim.evaluation import Detections, Lesions, Predictions
+from mim.evaluation import Detections, Lesions, Predictions, Settings, detection_section
 
 QUICK = ("bootstrap=100", "worst=0", "accelerator=cpu")
 SHORT = (*BRIEF, "training.max_steps=1")
@@ -48,13 +48,25 @@ def detectors(boxed: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) 
     image = np.array([places[name] for name in lesions.image_id])
     score = np.full(len(lesions), 0.9)
     replace(detections, image=image, boxes=lesions.boxes, score=score, label=lesions.label).save(run / "detections.csv")
+    measure_tables(run)
     return folder / "seed0", run
+
+
+def measure_tables(run: Path) -> None:
+    """Writes the figures of the tables in a run into its metrics.json."""
+    found = Detections.load(run / "detections.csv"), Lesions.load(run / "lesions.csv")
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["blocks"]["detection"] = dict(detection_section(*found, Settings(100)).figures)
+    (run / "metrics.json").write_text(json.dumps(metrics))
 
 
 def test_two_detectors_are_compared_on_the_same_films_and_lesions(detectors: tuple[Path, Path]) -> None:
     said = succeed("evaluate", *detectors, *QUICK)
     output = detectors[0].parent / "seed1-against-seed0"
     rows = figures_of(output)
+    searched, lesions = Detections.load(detectors[0] / "detections.csv"), Lesions.load(detectors[0] / "lesions.csv")
+    test = searched.of("test")
+    tested = dict(zip(test.image_id, test.patient_id, strict=True))
     own = json.loads((detectors[0] / "metrics.json").read_text())["blocks"]["detection"]
     for name, value in (("ap50", own["coco"]["ap50"]["value"]), ("froc", own["froc"]["iou"]["score"]["value"])):
         assert float(rows[name]["first"]) == pytest.approx(value, abs=1e-6)
@@ -69,6 +81,10 @@ def test_two_detectors_are_compared_on_the_same_films_and_lesions(detectors: tup
     page = (output / "report.html").read_text()
     assert "seed1 against seed0" in page
     assert str(detectors[0].parent) not in page
+    assert f"{len(tested)} test films of" in page
+    people = len({patient for image, patient in tested.items() if image in set(lesions.image_id)})
+    assert people < 10
+    assert f"Only {people} test patients have a lesion" in page
 
 
 def test_detectors_of_other_lesions_or_other_classes_are_refused(detectors: tuple[Path, Path], tmp_path: Path) -> None:
@@ -79,12 +95,24 @@ def test_detectors_of_other_lesions_or_other_classes_are_refused(detectors: tupl
     test = set(detections.of("test").image_id)
     gone = next(place for place, image in enumerate(lesions.image_id) if image in test)
     lesions.rows(np.arange(len(lesions)) != gone).save(copy / "lesions.csv")
+    measure_tables(copy)
     error = call("evaluate", first, copy, *QUICK, f"output={tmp_path / 'out'}").error()
     assert "1 test films have other lesions than in" in error
     assert not (tmp_path / "out").exists()
     described = json.loads((copy / "task.json").read_text())
     (copy / "task.json").write_text(json.dumps({**described, "classes": ["calculus"]}))
     assert "its classes are of boxes (calculus)" in call("evaluate", first, copy, *QUICK).error()
+
+
+def test_boxes_that_another_detector_found_are_not_taken_for_its_own(
+    detectors: tuple[Path, Path], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(detectors[0], copy)
+    shutil.copy(detectors[1] / "detections.csv", copy / "detections.csv")
+    said = succeed("evaluate", copy, detectors[1], *QUICK, f"output={tmp_path / 'out'}")
+    assert "is not of its tables" in said.err
+    assert (copy / "detections.csv").read_bytes() == (detectors[0] / "detections.csv").read_bytes()
 
 
 def test_two_runs_on_studies_are_compared(studies: tuple[str, ...], tmp_path: Path) -> None:

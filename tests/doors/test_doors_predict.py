@@ -272,6 +272,10 @@ def bad_calls(tuned: Tuned, tmp_path: Path) -> Iterator[tuple[list[object], str]
     shutil.copytree(tuned.run, old, ignore=shutil.ignore_patterns("checkpoints", "films.json"))
     yield [old, film], "--allow unknown"
     yield [tuned.run, film, "--studies", tmp_path / "studies.csv"], "--studies groups films for runs of task=study"
+    listed = tmp_path / "listed"
+    shutil.copytree(tuned.run, listed, ignore=shutil.ignore_patterns("checkpoints"))
+    (listed / "metrics.json").write_text("[]")
+    yield [listed, film], "metrics.json: cannot be understood"
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "predictions.json").write_text("{")
     yield [tuned.run, film, "--output", tmp_path / "torn"], "cannot be understood"

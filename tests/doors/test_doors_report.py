@@ -87,6 +87,11 @@ def test_a_pretraining_run_that_is_gone_makes_it_unknown_and_not_none(
     brief = ("bootstrap=100", "accelerator=cpu", "faithfulness.enabled=false", "worst=0")
     succeed("evaluate", run, *brief)
     assert json.loads((run / "metrics.json").read_text())["header"]["near_copies"] == {"pretraining": 0, "training": 0}
+    (moved / "seen.csv").write_text("image\nfilm\n")
+    succeed("evaluate", run, *brief)
+    for name in ("report.html", "model_card.md", "metrics.json"):
+        assert str(tmp_path) not in (run / name).read_text(), f"{name} names the path of what cannot be read"
+    assert "pretraining: not known, the list of what it met" in (run / "model_card.md").read_text()
     (moved / "seen.csv").unlink()
     succeed("evaluate", run, *brief)
     header = json.loads((run / "metrics.json").read_text())["header"]

@@ -106,7 +106,10 @@ def test_a_run_that_fails_is_listed_and_the_others_go_on(sweep: Any, pretrained:
     assert (failed["state"], done["state"]) == ("failed", "done")
     assert "seen.csv" in failed["reason"]
     assert failed["auroc"] == ""
-    assert "1 of 2 runs failed" in (output / "report.html").read_text()
+    page = (output / "report.html").read_text()
+    assert "1 of 2 runs failed" in page
+    assert "failed (sweep.csv says why)" in page
+    assert str(tmp_path) not in page
     before = times(output / "runs" / "scratch")
 
     shutil.copy(pretrained / "seen.csv", broken / "seen.csv")

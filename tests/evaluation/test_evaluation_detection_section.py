@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,24 @@ def test_no_lesions_at_all_leave_the_false_positives(draw: Drawn) -> None:
     assert own["at_threshold"]["false_positives_per_image"]["low"] is not None
     assert own["at_threshold"]["lesion_sensitivity"]["value"] is None
     json.dumps(own, allow_nan=False)
+
+
+def test_few_patients_and_intervals_without_width_are_told_first(draw: Drawn) -> None:
+    found, lesions = draw(3, images=80)
+    assert not detection_section(found, lesions, Settings(100)).first_lines
+    tested = found.of("test")
+    one = tested.patient_id[0]
+    kept = np.array([split == "val" or own == one for own, split in zip(found.patient_id, found.split, strict=True)])
+    few = found.keep(kept)
+    own = lesions.rows(np.array([image in few.image_id for image in lesions.image_id]))
+    alone = detection_section(few, own, Settings(100)).first_lines
+    assert alone == ("Detection: only 1 test patient has a lesion: the intervals are rough.",)
+    nothing = replace(found, image=[], boxes=np.empty((0, 4)), score=[], label=[])
+    blind = replace(nothing, image=[0], boxes=[[0, 0, 1, 1]], score=[0.5], label=["none"])
+    assert any(
+        "AP50 is 0.000 in every resample" in line
+        for line in detection_section(blind, lesions, Settings(100)).first_lines
+    )
 
 
 def test_nothing_found_and_no_images_crash_nothing(draw: Drawn) -> None:

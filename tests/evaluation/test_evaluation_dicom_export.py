@@ -326,7 +326,14 @@ def test_masks_survive_as_runs_and_broken_ones_are_refused() -> None:
         for share in (0.0, 0.3, 1.0):
             mask = generator.random(shape) < share
             assert np.array_equal(from_runs(json.loads(json.dumps(to_runs(mask)))), mask)
-    for broken in ({}, {"shape": [2, 2], "runs": [3]}, {"shape": [2, 2], "runs": [-1, 5]}, {"shape": [10**6, 10**6]}):
+    hostile = {"shape": [2, 2], "runs": [2**63 - 1, 2**63 - 1, 6]}  # their sum is 4 in 64 bits
+    endless = {"shape": [2, float("inf")], "runs": [2**70]}
+    short, negative, vast = (
+        {"shape": [2, 2], "runs": [3]},
+        {"shape": [2, 2], "runs": [-1, 5]},
+        {"shape": [10**6, 10**6]},
+    )
+    for broken in ({}, short, negative, vast, hostile, endless, {"shape": [2, 2], "runs": [2**70]}):
         with pytest.raises(MimError):
             from_runs({"runs": [10**12], **broken})
 
@@ -339,6 +346,70 @@ def test_names_become_codes_that_fit() -> None:
         assert 0 < len(concept.value) <= 16
         assert 0 < len(concept.meaning) <= 64
         assert "\\" not in concept.meaning
+
+
+def test_names_that_differ_have_codes_that_differ() -> None:
+    names = [
+        "кариес",
+        "пломба",
+        "龋齿",
+        "Füllung",
+        "Fullung",
+        "restoration of amalgam",
+        "restoration of ceramic",
+        "🦷",
+        "",
+    ]
+    codes = {concept_of(name).value for name in names}
+    assert len(codes) == len(names)
+    assert concept_of("Restoration amalgam"[:16]).value == "RESTORATION-AMAL"
+    assert concept_of("кариес") == concept_of("кариес")
+
+
+def test_whatever_classes_are_called_their_boxes_and_pixels_are_exported(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.dcm", Kind("IO"))
+    content = predict_bright(path)
+    (part,) = content["films"][0]["parts"]
+    (box,), (pixels,) = part["boxes"], part["pixels"].values()
+    names = ["deep\\caries", "two\nlines", "кариес", "пломба", "x" * 70 + "1", "x" * 70 + "2", " "]
+    part["boxes"] = [{**box, "label": name} for name in names]
+    part["pixels"] = dict.fromkeys(names, pixels)
+    done = export_predictions(content, [path], tmp_path / "out")
+    assert not done.skipped
+    report, segments = highdicom.sr.srread(done.reports[0]), highdicom.seg.segread(done.segmentations[0])
+    found = [group.finding_type for group in regions_of(report)]
+    assert len({code.value for code in found}) == len(names)
+    assert "кариес" in [code.meaning for code in found]
+    kinds = [item.SegmentedPropertyTypeCodeSequence[0].CodeValue for item in segments.SegmentSequence]
+    assert len(kinds) == 1 + 2 * len(names), "what was seen, and for each name pixels and boxes"
+    labels = [item.SegmentLabel for item in segments.SegmentSequence]
+    assert {"deep caries, boxes", "кариес, pixels"} <= set(labels)
+    assert all(isinstance(label, str) and len(label) <= 64 for label in labels)
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("ISO_IR 144", "Иванов^Иван"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        ("ISO_IR 192", "王^小东"),
+        ("", "Doe^Jane"),
+    ],
+)
+def test_a_patient_keeps_the_name_whatever_its_letters(charset: str | list[str], name: str, tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.dcm", Kind("IO"), SpecificCharacterSet=charset, PatientName=name)
+    report, segments = export(path, tmp_path / "out")
+    assert report.PatientName == segments.PatientName == name
+
+
+@pytest.mark.parametrize("changed", [{"parts": None}, {"frame": "first"}, {"frame": float("inf")}, {"parts": [3]}])
+def test_a_film_that_is_none_is_refused_before_anything_is_written(changed: dict[str, Any], tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.dcm", Kind("IO"))
+    content = predict_bright(path)
+    content["films"][0].update(changed)
+    with pytest.raises(MimError, match="cannot be understood"):
+        export_predictions(content, [path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_region_is_cut_at_the_image(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
+import xml.etree.ElementTree as ET
+
 import numpy as np
 import pytest
 
 from mim.evaluation import Intervals, PlacedLesions, lesion_recall
+from mim.evaluation.faithfulness_plots import recall_plot
 from mim.evaluation.lesion_recall import exact_interval
 
 INTERVALS = Intervals(resamples=200)
@@ -50,6 +53,14 @@ def test_grades_without_an_order_are_one_group() -> None:
     unordered = PlacedLesions(lesions.cells, lesions.film, lesions.patient, lesions.grade)
     rows = lesion_recall(unordered, {"masker": np.ones((1, FILMS, *GRID), dtype=bool)}, INTERVALS)
     assert [row.grade for row in rows] == ["all"]
+
+
+def test_grades_of_any_name_can_be_drawn() -> None:
+    names = ("$\\frac{$", "<b>")
+    rows = lesion_recall(make_lesions(names), {"masker": np.ones((1, FILMS, *GRID), dtype=bool)}, INTERVALS)
+    assert [row.grade for row in rows] == [*names, "all"]
+    drawing = recall_plot(rows, ("masker",), "recall")
+    assert "$\\frac{$" in "".join(ET.fromstring(drawing).itertext())
 
 
 def test_the_interval_follows_patients_not_lesions() -> None:

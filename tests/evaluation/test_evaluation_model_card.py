@@ -2,11 +2,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mim.evaluation import Header, Predictions, evaluate_predictions
 from mim.evaluation.calibration_section import calibration_section
 from mim.evaluation.model_card import MISSING, facts_of_evaluation, read_checklists, write_model_card
+from mim.evaluation.strata_section import strata_section
 
 LETTERS = {3: "abc", 5: "ab", 6: "abc", 8: "abc", 9: "abc", 12: "abcdefg", 18: "abcdef", 20: "abc", 23: "ab", 27: "abc"}
 TRIPOD = [f"{number}{letter}" for number in range(1, 28) for letter in LETTERS.get(number, ("",))]
@@ -83,7 +85,28 @@ def test_what_is_filled_in_comes_from_the_evaluation(tmp_path: Path, predictions
     assert "training:" not in fewer["counts"]
 
 
-@pytest.mark.parametrize("nasty", ["<script>alert(1)</script>", "a | b", "one\ntwo", "`x`"])
+def test_every_grouping_stands_in_the_card_under_its_name(
+    tmp_path: Path, predictions: Predictions, header: Header
+) -> None:
+    place = np.arange(len(predictions))
+    columns = {"severity": [f"D{row % 2}" for row in place], "site": [f"site {row % 3}" for row in place]}
+    grouped = replace(predictions, columns=columns)
+    metrics = evaluate_predictions(grouped, bootstrap=50)
+    strata = strata_section(grouped, metrics.settings)
+    assert strata is not None
+    _, tripod = (
+        dict(rows)
+        for rows in rows_of(write_model_card(tmp_path, facts_of_evaluation(metrics, header, [], [strata]), []))
+    )
+    for number in ("12d", "14", "23b"):
+        assert "By severity, worst first: D" in tripod[number]
+        assert "By site, worst first: site " in tripod[number]
+
+
+@pytest.mark.parametrize(
+    "nasty",
+    ["<script>alert(1)</script>", "a | b", "a \\| b", "one\ntwo", "`x`", "![x](http://evil.example/x.png)", "[x](y)"],
+)
 def test_nothing_that_is_given_breaks_the_tables(tmp_path: Path, nasty: str) -> None:
     claim, tripod = rows_of(write_model_card(tmp_path, {"kind": nasty, "caution": "Research."}, [nasty]))
     assert len(claim) == 44
@@ -91,3 +114,6 @@ def test_nothing_that_is_given_breaks_the_tables(tmp_path: Path, nasty: str) -> 
     text = (tmp_path / "model_card.md").read_text()
     assert "<script" not in text
     assert "`" not in text
+    told = [re.sub(r"\\.", "", line) for line in text.splitlines()]  # without what is escaped
+    assert all(line.count("|") == 5 for line in told if line.startswith("| "))
+    assert not any("[" in line for line in told), "a link, or a picture that is fetched from somewhere"

@@ -7,6 +7,7 @@ from PIL import Image
 
 from mim.errors import MimError
 from mim.evaluation import Reconstruction, film_picture, mask_picture, reconstruction_picture
+from mim.evaluation.box_names import name_boxes
 from mim.evaluation.pictures import BOX, OUTLINE, UNSEEN
 
 
@@ -68,6 +69,13 @@ def test_a_box_is_framed_without_covering_what_is_in_it(image: np.ndarray) -> No
     assert (picture[70, 78] == BOX).all()
     assert (picture[38, 100] == BOX).all()
     assert (picture[70, 121] == BOX).all()
+
+
+def test_names_beside_boxes_can_be_told_apart_in_other_letters() -> None:
+    film = np.zeros((96, 192, 3), dtype=np.uint8)
+    drawn = [name_boxes(film, [(10, 40, 60, 80)], [name]) for name in ("кариес", "пломба", "τερηδό", "caries")]
+    assert all(picture.shape == film.shape and picture.any() for picture in drawn)
+    assert len({picture.tobytes() for picture in drawn}) == len(drawn)
 
 
 def test_everything_seen_without_boxes_is_the_film(image: np.ndarray) -> None:

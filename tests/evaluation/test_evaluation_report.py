@@ -102,7 +102,7 @@ def test_it_says_what_it_must(page: Page, predictions: Predictions, header: Head
     assert counts is not None
     for text in (
         "not a medical device",
-        "Evaluation of a detector of “caries”",
+        "Evaluation of a classifier of “caries”",
         "3 test films were met in pretraining.",
         f"{auroc.value:.3f} AUROC on {metrics.test.films} test films of {metrics.test.patients} patients "
         f"(95 % interval {auroc.low:.3f} to {auroc.high:.3f})",

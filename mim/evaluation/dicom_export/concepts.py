@@ -1,5 +1,6 @@
 """Coded concepts: of SNOMED CT, DICOM and UCUM where they have one, else of mim's own scheme."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ OWN_SCHEME = "99MIM"
 """Private scheme (PS3.3 8.2): its values mean what their meaning says, and nothing else."""
 
 _UNITS = "UCUM"
+_LONGEST_CODE = 16  # characters (PS3.3 8.1)
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,21 @@ _DENTAL = ("IO", "PX")
 
 
 def concept_of(name: str) -> Concept:
-    """The concept of a label column, a class or a category: a standard one where it is known, else one of mim's own."""
+    """The concept of a label column, a class or a category: a standard one where it is known, else one of mim's own.
+
+    Names that differ in more than case and spaces have codes that differ: where a code cannot hold a name (letters
+    other than A to Z, a long name), it ends in a hash of it.
+    """
     known = _KNOWN.get(name.strip().casefold().replace("_", " "))
     if known is not None:
         return known
-    value = re.sub(r"[^A-Z0-9]+", "-", name.upper()).strip("-")[:16].strip("-")
     meaning = " ".join("".join(c if c.isprintable() and c != "\\" else " " for c in name).split())[:64].strip()
-    return Concept(value or "FINDING", OWN_SCHEME, meaning or "Finding")
+    spelt = re.sub(r"[^A-Z0-9]+", "-", name.upper()).strip("-")
+    if len(spelt) <= _LONGEST_CODE and re.fullmatch(r"[A-Za-z0-9 _-]+", name) and spelt:
+        return Concept(spelt, OWN_SCHEME, meaning)
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8].upper()
+    beginning = spelt[: _LONGEST_CODE - len(digest) - 1].strip("-") or "FINDING"
+    return Concept(f"{beginning}-{digest}", OWN_SCHEME, meaning or "Finding")
 
 
 def procedure_of(modality: str) -> Concept:

@@ -25,6 +25,9 @@ from mim.files import write_atomically
 
 # what pydicom and highdicom raise on headers that are not as they should be
 _ODD_HEADER = (ValueError, TypeError, AttributeError, KeyError, IndexError, ArithmeticError, NotImplementedError)
+_FORM = 2  # raised where the same results are written in another way: another content is another object
+# what comes of a record that is not as `python -m mim.predict` writes them
+_ODD_RECORD = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ def export_predictions(content: Mapping[str, Any], paths: Sequence[Path], output
         by_hash: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for film in films:
             by_hash[str(film["sha256"])].append(film)
+            int(film["frame"]), _said(film)  # before anything is written
         names = [Path(str(film["file"])) for film in films]
-    except (KeyError, TypeError) as error:
+    except _ODD_RECORD as error:
         raise MimError(f"predictions.json cannot be understood: {type(error).__name__}: {error}") from error
     reports: list[Path] = []
     segmentations: list[Path] = []
@@ -119,7 +123,7 @@ def make_objects(
     source = read_source(path)
     frames = {int(film["frame"]): film for film in films}  # copies of one file have the same records
     said = [_said(film) for film in frames.values()]
-    key = json.dumps([str(source.SOPInstanceUID), dict(model), said], sort_keys=True)
+    key = json.dumps([_FORM, str(source.SOPInstanceUID), dict(model), said], sort_keys=True)
     count = frames_of(source)
     if max(frames) >= (count or 1):
         raise UnfitSource("has fewer frames than were predicted")

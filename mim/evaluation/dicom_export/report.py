@@ -20,7 +20,7 @@ from mim.evaluation.dicom_export.concepts import (
     procedure_of,
 )
 from mim.evaluation.dicom_export.results import Algorithm, FoundRegion, FrameResult
-from mim.evaluation.dicom_export.source import frames_of
+from mim.evaluation.dicom_export.source import character_set, frames_of
 from mim.evaluation.dicom_export.uids import derived_uid
 
 SERIES_NUMBER = 9001
@@ -54,6 +54,8 @@ def structured_report(source: Dataset, results: Sequence[FrameResult], algorithm
     for result in results:
         groups.append(_film_group(source, result, algorithm, key))
         groups += [_region_group(source, result, number, algorithm, key) for number in range(len(result.regions))]
+    texts = [*algorithm.parameters.values(), *(result.finding or "" for result in results)]
+    texts += [region.label for result in results for region in result.regions]
     content = sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=device),
         procedure_reported=_code(procedure_of(str(source.get("Modality", "")))),
@@ -70,6 +72,7 @@ def structured_report(source: Dataset, results: Sequence[FrameResult], algorithm
         is_complete=True,
         is_final=False,
         is_verified=False,
+        specific_character_set=character_set(source, texts),
     )
     report.SeriesDescription = "Predictions by mim (research)"
     report.ManufacturerModelName, report.SoftwareVersions = algorithm.name, algorithm.version

@@ -139,7 +139,7 @@ def results_of(film: Mapping[str, Any], model: Mapping[str, Any], rows: int, col
             pixels=pixels,
             regions=regions,
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise MimError(f"a film of predictions.json cannot be understood ({type(error).__name__})") from error
 
 

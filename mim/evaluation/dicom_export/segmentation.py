@@ -9,10 +9,11 @@ from pydicom.dataset import Dataset
 
 from mim.evaluation.dicom_export.concepts import ABNORMAL, LEARNED, SEEN, SPATIAL, Concept, concept_of
 from mim.evaluation.dicom_export.results import Algorithm, FrameResult
-from mim.evaluation.dicom_export.source import frames_of
+from mim.evaluation.dicom_export.source import character_set, frames_of
 from mim.evaluation.dicom_export.uids import derived_uid
 
 SERIES_NUMBER = 9002
+_LONGEST_LABEL = 64  # characters of the value representation LO (PS3.5 6.2)
 
 Cells = npt.NDArray[np.bool_]
 
@@ -54,6 +55,7 @@ def segmentation(source: Dataset, result: FrameResult, algorithm: Algorithm, key
         for number, (label, category, kind, _) in enumerate(segments, 1)
     ]
     several = frames_of(source) is not None
+    texts = [*algorithm.parameters.values(), *(label for label, *_ in segments)]
     made: Dataset = highdicom.seg.Segmentation(
         source_images=[_one_frame(source)],
         pixel_array=np.stack([plane for *_, plane in segments], axis=-1)[None].astype(np.uint8),
@@ -70,6 +72,7 @@ def segmentation(source: Dataset, result: FrameResult, algorithm: Algorithm, key
         content_label="MIM",
         content_description="Predictions by mim (research)",
         series_description="Predictions by mim (research)",
+        specific_character_set=character_set(source, texts),
     )
     _tidy(made, source, result.frame + 1 if several else None)
     return made
@@ -104,16 +107,23 @@ def _tidy(made: Dataset, source: Dataset, frame: int | None) -> None:
 
 def gather(result: FrameResult, rows: int, columns: int) -> list[tuple[str, Concept, Concept, Cells]]:
     """The segments that are not empty: label, category, type and plane."""
-    found: dict[str, tuple[Concept, Concept, Cells]] = {}
+    found: list[tuple[str, Concept, Concept, Cells]] = []
     if result.visible is not None:
-        found["seen by the network"] = (SPATIAL, SEEN, result.visible)
+        found.append(("seen by the network", SPATIAL, SEEN, result.visible))
     for name, plane in result.pixels.items():
-        found[f"{name}, pixels"[:64]] = (ABNORMAL, concept_of(name), plane)
+        found.append((_label(name, "pixels"), ABNORMAL, concept_of(name), plane))
+    boxes: dict[str, Cells] = {}
     for region in result.regions:
-        label, plane = f"{region.label}, boxes"[:64], _box_plane(region.box, rows, columns)
-        before = found.get(label)
-        found[label] = (ABNORMAL, concept_of(region.label), plane if before is None else before[2] | plane)
-    return [(label, category, kind, plane) for label, (category, kind, plane) in found.items() if plane.any()]
+        plane = _box_plane(region.box, rows, columns)
+        boxes[region.label] = boxes[region.label] | plane if region.label in boxes else plane
+    found += [(_label(name, "boxes"), ABNORMAL, concept_of(name), plane) for name, plane in boxes.items()]
+    return [segment for segment in found if segment[-1].any()]
+
+
+def _label(name: str, what: str) -> str:
+    """A name as a label may be: on one line, without a backslash, with what follows it at most 64 characters."""
+    told = "".join(sign if sign.isprintable() and sign != "\\" else " " for sign in name)
+    return f"{' '.join(told.split())[: _LONGEST_LABEL - len(what) - 2] or 'finding'}, {what}"
 
 
 def _box_plane(box: tuple[float, float, float, float], rows: int, columns: int) -> Cells:

@@ -1,5 +1,6 @@
 """The DICOM object that a film was read from: what a derived object inherits from it, without its pixels."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pydicom
@@ -10,6 +11,7 @@ from pydicom.valuerep import DA, TM
 
 from mim.errors import MimError
 
+_UNICODE = "ISO_IR 192"  # PS3.3 C.12.1.1.2
 _IDENTIFYING = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
 _MAY_BE_EMPTY = (  # type 2 of the patient and study modules (PS3.3 C.7.1.1, C.7.2.1)
     "PatientID",
@@ -56,6 +58,23 @@ def read_source(path: Path) -> FileDataset:
         except ValueError:  # such as 00000000, which cannot be handed on
             setattr(source, name, "")
     return source
+
+
+def character_set(source: Dataset, texts: Iterable[str]) -> str | None:
+    """The character set of what is derived: that of the source, or Unicode.
+
+    Unicode where names of classes have letters that the source's may lack, and where the source has several, as in
+    Japan, or one that is not a defined term: highdicom refuses these.
+
+    Args:
+        source: What it is derived from.
+        texts: What is written beside what is taken over from the source.
+    """
+    from highdicom.enum import SpecificCharacterSetValues
+
+    own = source.get("SpecificCharacterSet") or None
+    known = own is None or own in [term.value for term in SpecificCharacterSetValues]
+    return own if known and all(text.isascii() for text in texts) else _UNICODE
 
 
 def frames_of(source: Dataset) -> int | None:
