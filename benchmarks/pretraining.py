@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pretraining_films import BENCHMARKS, Trial, find_shared_data, read_trials
+from pretraining_films import BENCHMARKS, Trial, find_shared_data, read_trials, with_labels
 from pretraining_peers import PEERS, train_peer
 from pretraining_probes import finetune, probe
 from pretraining_report import report
@@ -95,13 +95,14 @@ def main() -> None:
     line.add_argument("--long-minutes", type=float, default=10.0, help="of pretraining in the arm mim-cnn-long")
     line.add_argument("--films", type=int, default=10_000, help="that each arm mim-*-decoder meets in pretraining")
     line.add_argument("--finetune-epochs", type=int, help="else 50 (chest) and 16 (panoramic): about 300 steps")
+    line.add_argument("--labels", type=int, help="films with a label; else 200 (chest) and all (panoramic)")
     line.add_argument("--output", type=Path, default=Path("runs/pretraining"))
     options = line.parse_args()
     root = find_shared_data()
     start_logging()
     warnings.simplefilter("ignore", FutureWarning)
     for name in options.data:
-        benchmark = BENCHMARKS[name]
+        benchmark = with_labels(BENCHMARKS[name], options.labels)
         folder = options.output / name
         films = open_films(configuration(VIT, root / benchmark.folder, (), options.output, folder / "none", 0).data)
         for trial in read_trials(benchmark, root / benchmark.folder, films, options.seeds, folder):
@@ -138,7 +139,7 @@ def run_arm(arm: str, trial: Trial, films: PreparedDataset, options: argparse.Na
         "data": data,
         "trial": trial.name,
         "seed": trial.seed,
-        "question": BENCHMARKS[data].question,
+        "question": with_labels(BENCHMARKS[data], options.labels).question,
         "train_labels": len(trial.train.label),
         **learnt,
         "finetune_seconds": seconds,

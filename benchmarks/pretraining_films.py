@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,14 @@ class Trial:
     exclude: Path
     train: Labelled
     test: Labelled
+
+
+def with_labels(benchmark: Benchmark, labels: int | None) -> Benchmark:
+    """The same question with so many labels; None = as many as it has."""
+    if labels is None:
+        return benchmark
+    asked, tested = benchmark.question.split(", ")[0], benchmark.question.split(", ", 2)[2]
+    return replace(benchmark, question=f"{asked}, {labels} labels, {tested}", train_labels=labels)
 
 
 def find_shared_data() -> Path:
