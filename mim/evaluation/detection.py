@@ -14,6 +14,7 @@ from mim.evaluation.figures import Figure
 from mim.evaluation.froc import RATES, Froc, HitRule, Hits, find_hits, froc_curve, froc_statistic
 from mim.evaluation.measuring import measure
 from mim.evaluation.metrics import Settings
+from mim.evaluation.segmentation import not_too_certain
 from mim.evaluation.strata import Measured, Rows, Stratum, strata
 from mim.evaluation.threshold import Threshold
 
@@ -181,7 +182,18 @@ def _at_threshold(searched: Searched, hits: Hits, threshold: Threshold, settings
     reasons = dict.fromkeys(statistics, NO_IMAGES)
     if len(searched.detections):
         reasons |= {"lesion_sensitivity": NO_LESIONS, "lesion_free_images_without_marks": "every image has a lesion"}
-    return measure(statistics, searched.detections.patient_id, settings, reasons=reasons)
+    patients = searched.detections.patient_id
+    figures = measure(statistics, patients, settings, reasons=reasons)
+    with_lesions = set(searched.lesions.image_id)
+    healthy = {
+        who for who, image in zip(patients, searched.detections.image_id, strict=True) if image not in with_lesions
+    }
+    for name, whose in (
+        ("lesion_sensitivity", set(searched.lesion_patient)),
+        ("lesion_free_images_without_marks", healthy),
+    ):
+        figures[name] = not_too_certain(figures[name], len(whose), settings)
+    return figures
 
 
 def _strata(
@@ -197,8 +209,9 @@ def _strata(
         columns["label"] = searched.lesions.label
 
     def measured(rows: Rows, _: str) -> Measured:
-        figures = measure({"sensitivity": mean_statistic(found[rows])}, patients[rows].tolist(), settings)
-        return Measured({"lesions": int(rows.sum())}, figures)
+        own = patients[rows].tolist()
+        share = measure({"sensitivity": mean_statistic(found[rows])}, own, settings)["sensitivity"]
+        return Measured({"lesions": len(own)}, {"sensitivity": not_too_certain(share, len(set(own)), settings)})
 
     return strata(columns, measured)
 

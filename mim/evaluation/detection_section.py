@@ -93,10 +93,9 @@ def _doubts(figures: DetectionFigures) -> Iterator[str]:
     """Say what makes the figures less certain than they look."""
     if 0 < figures.lesion_patients < FEW_PATIENTS:
         yield f"Detection: {few_with_lesions(figures.lesion_patients)}"
-    told = {"AP50": figures.coco["ap50"], TITLES["lesion_sensitivity"]: figures.at_threshold["lesion_sensitivity"]}
-    for title, figure in told.items():
-        if figure.value is not None and figure.low is not None and figure.low == figure.high:
-            yield f"Detection: {title} is {without_width(figure.value)}."
+    ap50 = figures.coco["ap50"]
+    if ap50.value is not None and ap50.low is not None and ap50.low == ap50.high:
+        yield f"Detection: AP50 is {without_width(ap50.value)}."
 
 
 def few_with_lesions(patients: int) -> str:

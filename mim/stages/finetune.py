@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -94,6 +94,9 @@ def finetune(config: FinetuneConfig) -> Path:
                 MadeFor.of(films, [film.index for film in splits.train]).save(folder.path)
                 save_source(config, folder.path)
             logger.info("%s", count_films(splits))
+            if isinstance(config.data.target, str) and config.data.label_kind != "ordered":
+                for line in say_positive(classes, config.data.target):
+                    logger.info("%s", line)
             logger.info("%s", count_learning(config, task))
 
         per_epoch = steps_per_epoch(config, len(splits.train), fabric.world_size)
@@ -227,6 +230,19 @@ def weigh_classes(splits: Splits) -> Tensor:
     if splits.labels:
         return positive_weights([film.labels for film in splits.train])
     return inverse_frequencies([film.label for film in splits.train], len(splits.classes))
+
+
+def say_positive(classes: Sequence[str], target: str) -> Iterator[str]:
+    """Which of two classes is the positive one where their names are words, whose order nobody thinks of; else nothing.
+
+    Sensitivity is of this class, and a score is its probability.
+    """
+    if len(classes) != 2 or all(name.replace(".", "", 1).lstrip("+-").isdigit() for name in classes):
+        return
+    yield (
+        f"positive is {classes[1]!r}: of {classes[0]!r} and {classes[1]!r} it comes second in the order of letters; "
+        f"write 0 and 1 under {target!r} to have it the other way round"
+    )
 
 
 def count_films(splits: Splits) -> str:

@@ -79,7 +79,7 @@ def test_a_run_on_teeth_does_not_answer_for_whole_films(run: Path, phantom: Path
         (("data.label_kind=ordered",), "data.label_kind=ordered: by the lesions of data.boxes"),
         (("data.tile=64",), "data.crops cuts teeth out of whole films"),
         (("data.crops=null", "data.target=caries", "data.crop_margin=0.3"), "data.crop_margin says nothing without"),
-        (("data.crops=none.json",), "(data.crops)"),
+        (("data.crops=none.json",), "(data.crops is relative to data.path)"),
         (("task=study",), "data.crops is read only with task=classify"),
         (("task=detect",), "data.crops is read only with task=classify"),
     ],

@@ -73,12 +73,19 @@ def test_few_patients_and_intervals_without_width_are_told_first(draw: Drawn) ->
     own = lesions.rows(np.array([image in few.image_id for image in lesions.image_id]))
     alone = detection_section(few, own, Settings(100)).first_lines
     assert alone == ("Detection: only 1 test patient has a lesion: the intervals are rough.",)
-    nothing = replace(found, image=[], boxes=np.empty((0, 4)), score=[], label=[])
-    blind = replace(nothing, image=[0], boxes=[[0, 0, 1, 1]], score=[0.5], label=["none"])
-    assert any(
-        "AP50 is 0.000 in every resample" in line
-        for line in detection_section(blind, lesions, Settings(100)).first_lines
-    )
+    count = len(found)
+    wrong = {
+        "boxes": np.tile([0.0, 0.0, 1.0, 1.0], (count, 1)),
+        "score": np.full(count, 0.5),
+        "label": ["none"] * count,
+    }
+    section = detection_section(replace(found, image=np.arange(count), **wrong), lesions, Settings(100))
+    assert any("AP50 is 0.000 in every resample" in line for line in section.first_lines)
+    missed = section.figures["at_threshold"]["lesion_sensitivity"]
+    people = len(set(join(found, lesions).of("test").lesion_patient))
+    assert (missed["value"], missed["low"]) == (0, 0)
+    assert missed["high"] == pytest.approx(1 - 0.025 ** (1 / people))
+    assert all(group["sensitivity"]["high"] > 0 for groups in section.figures["strata"].values() for group in groups)
 
 
 def test_nothing_found_and_no_images_crash_nothing(draw: Drawn) -> None:
