@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,10 @@ from mim.evaluation import (
 )
 from mim.evaluation.detection_comparison import compare_detections
 from mim.evaluation.metrics import SCHEMA_VERSION
+from mim.evaluation.paired import TITLES
 from mim.files import write_atomically
 from mim.stages.measured_detector import MeasuredDetector, measured_detector
+from mim.stages.measured_labels import MeasuredLabels
 from mim.stages.measured_run import FinishedRun, Measure, MeasuredRun, measured
 
 OF_STUDIES = "Each row of this comparison is a study of several films: where the report says film, read study."
@@ -41,13 +43,21 @@ class Compared:
         notes: what a reader must know first.
         counted: on how many films of how many patients, in words.
         save: writes the tables and, with the block of the comparison and warnings, metrics.json.
+        titles: what each figure is called.
+        summary: figures that are said on the terminal besides those of every comparison, with their names there.
     """
 
-    sides: tuple[MeasuredRun, MeasuredRun] | tuple[MeasuredDetector, MeasuredDetector]
+    sides: (
+        tuple[MeasuredRun, MeasuredRun]
+        | tuple[MeasuredDetector, MeasuredDetector]
+        | tuple[MeasuredLabels, MeasuredLabels]
+    )
     found: Mapping[str, PairedDifference]
     notes: tuple[str, ...]
     counted: str
     save: Callable[[Path, Section, list[str]], None]
+    titles: Mapping[str, str] = TITLES
+    summary: Mapping[str, str] = field(default_factory=dict)
 
 
 Compare = Callable[[tuple[FinishedRun, FinishedRun], EvaluateConfig, Measure], Compared]
@@ -135,7 +145,10 @@ def settings_of(config: EvaluateConfig) -> Settings:
     return Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
 
 
-def header_of(first: MeasuredRun | MeasuredDetector, second: MeasuredRun | MeasuredDetector) -> Header:
+Side = MeasuredRun | MeasuredDetector | MeasuredLabels
+
+
+def header_of(first: Side, second: Side) -> Header:
     """The header of the second run, which says what it was compared with."""
     content: dict[str, Any] = second.header
     header = Header(**{**content, "image_size": tuple(content["image_size"])})
