@@ -12,14 +12,15 @@ import numpy as np
 
 from mim.evaluation.bootstrap import Floats
 from mim.evaluation.calibration import Temperature, fit_class_temperature, fit_temperature, scale_classes
-from mim.evaluation.calibration_section import NOTE, TITLES, calibration_figures
+from mim.evaluation.calibration_section import NOTE, TITLES, calibration_figures, reliability, reliability_plots
 from mim.evaluation.class_metrics import TITLES as OVERALL
 from mim.evaluation.class_metrics import call_statistics
 from mim.evaluation.figures import Figure
 from mim.evaluation.label_predictions import LabelPredictions
+from mim.evaluation.label_questions import MOST_SHOWN
 from mim.evaluation.measuring import as_json, measure, written
 from mim.evaluation.metrics import Settings
-from mim.evaluation.section import Section, Table
+from mim.evaluation.section import Plot, Section, Table
 
 SHOWN = {"brier": "Brier score", "ece_width": "ECE", "slope": "slope", "in_the_large": "in the large"}
 
@@ -63,8 +64,12 @@ def label_calibration_section(predictions: LabelPredictions, settings: Settings)
     return Section(
         name="label_calibration",
         title="Calibration",
-        text=tuple(_describe(name, own) for name, own in zip(names, temperatures, strict=True)),
+        text=tuple(
+            _describe(f" of {name}" if predictions.kind == "several" else "", own)
+            for name, own in zip(names, temperatures, strict=True)
+        ),
         tables=tuple(tables),
+        plots=_diagrams(test, settings),
         figures={
             "temperatures": {
                 name: {"value": own.value, "fitted_on": "val", "reason": own.reason}
@@ -109,8 +114,17 @@ def _json(found: Mapping[str, Mapping[str, Figure]]) -> dict[str, dict[str, obje
     return {name: {figure: as_json(figures[figure]) for figure in TITLES} for name, figures in found.items()}
 
 
-def _describe(name: str, temperature: Temperature) -> str:
-    of = "" if name == "all" else f" of {name}"
+def _diagrams(test: LabelPredictions, settings: Settings) -> tuple[Plot, ...]:
+    plots: list[Plot] = []
+    for place, name in enumerate(test.questions[:MOST_SHOWN]):
+        films = test.question(place)
+        what = f"{name}: reliability diagram of the test films"
+        if len(films):
+            plots += reliability_plots(reliability(films, films.score, settings), settings, what, f"reliability{place}")
+    return tuple(plots)
+
+
+def _describe(of: str, temperature: Temperature) -> str:
     if temperature.value is None:
         return f"No temperature{of} was fitted: {temperature.reason}."
     told = "too extreme" if temperature.value > 1 else "not extreme enough"

@@ -30,6 +30,11 @@ NOTE = (
     "is 0, the mean AUROC of the group leaves that one out and is not quite comparable. Kappa also depends on how "
     "different the grades of a group are."
 )
+OF_EACH = (
+    "The thresholds are those of all films.",
+    "Where a column, such as a grade of lesions, is empty for all films without a class or label, each of its groups is "
+    "set against all of those.",
+)
 SAME = "{} says what the label says: films are not divided by it."
 
 
@@ -112,8 +117,7 @@ def _by_question(
     return Section(
         name="strata_by_question",
         title="Groups of films, one class or label at a time",
-        text=("The thresholds are those of all films.",)
-        + ((f"{left_out} more are in metrics.json only.",) if left_out else ()),
+        text=OF_EACH + ((f"{left_out} more are in metrics.json only.",) if left_out else ()),
         tables=tuple(_table(column, {name: of_each[name] for name in shown}) for column in columns),
         figures={name: strata_json(found) for name, found in of_each.items()},
     )

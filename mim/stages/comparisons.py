@@ -56,7 +56,7 @@ class Compared:
     notes: tuple[str, ...]
     counted: str
     save: Callable[[Path, Section, list[str]], None]
-    titles: Mapping[str, str] = TITLES
+    titles: Mapping[str, str] = field(default_factory=lambda: TITLES)
     summary: Mapping[str, str] = field(default_factory=dict)
 
 

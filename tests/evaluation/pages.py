@@ -221,7 +221,10 @@ def prepared(folder: Path, _header: Header) -> Path:
         assert cv2.imwrite(str(source / f"{number}.png"), framed)
     (source / "copy.png").write_bytes((source / "0.png").read_bytes())
     (source / "broken.png").write_text("no film")
-    return prepare(source, folder / "out", long_side=64, salt=b"0" * 32, workers=1, crop="border").path / "report.html"
+    return (
+        prepare(source, folder / "out", long_side=64, bits=8, salt=b"0" * 32, workers=1, crop="border").path
+        / "report.html"
+    )
 
 
 PAGES: Mapping[str, Callable[[Path, Header], Path]] = {
