@@ -32,8 +32,8 @@ NOTE = (
 )
 OF_EACH = (
     "The thresholds are those of all films.",
-    "Where a column, such as a grade of lesions, is empty for all films without a class or label, each of its groups is "
-    "set against all of those.",
+    "Where a column, such as a grade of lesions, is empty for all films without a class or label, each of its groups "
+    "is set against all of those.",
 )
 SAME = "{} says what the label says: films are not divided by it."
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mim.config import EvaluateConfig
 from mim.evaluation import Section
-from mim.evaluation.class_metrics import measure_labels
+from mim.evaluation.class_metrics import describe_gaps, describe_giveaways, measure_labels
 from mim.evaluation.label_comparison import compare_labels as differences_of
 from mim.evaluation.label_comparison import figure_titles
 from mim.evaluation.label_questions import MOST_SHOWN
@@ -28,16 +28,17 @@ def compare_labels(runs: tuple[FinishedRun, FinishedRun], config: EvaluateConfig
     first, second = (measured_labels(run, config, measure) for run in runs)
     settings = settings_of(config)
     found = differences_of(first.predictions, second.predictions, settings)
+    metrics = measure_labels(second.predictions, settings)
 
     def save(output: Path, section: Section, warnings: list[str]) -> None:
-        own = labels_section(measure_labels(second.predictions, settings), second.predictions)
+        own = labels_section(metrics, second.predictions)
         content = {
             "schema_version": SCHEMA_VERSION,
             "header": asdict(header_of(first, second)),
             "settings": asdict(settings),
             "threshold": {"value": None, "chosen_on": "val", "reason": NO_ONE_THRESHOLD},
             "blocks": {block.name: dict(block.figures) for block in (own, section)},
-            "warnings": [*warnings, *own.first_lines],
+            "warnings": [*warnings, *describe_giveaways(metrics)],
         }
         first.predictions.save(output / "predictions_first.csv")
         second.predictions.save(output / "predictions_second.csv")
@@ -49,4 +50,4 @@ def compare_labels(runs: tuple[FinishedRun, FinishedRun], config: EvaluateConfig
     titles = figure_titles(second.predictions)
     said = {"mean_auroc": "mean AUROC", "kappa": "kappa (quadratic weights)", "mae": "mean error in grades"}
     said |= {f"auroc: {name}": titles[f"auroc: {name}"] for name in second.predictions.questions[:MOST_SHOWN]}
-    return Compared((first, second), found, (), counted, save, titles, said)
+    return Compared((first, second), found, tuple(describe_gaps(metrics)), counted, save, titles, said)

@@ -23,13 +23,13 @@ from mim.evaluation import (
 )
 from mim.evaluation.detection_comparison import compare_detections
 from mim.evaluation.metrics import SCHEMA_VERSION
-from mim.evaluation.paired import TITLES
 from mim.files import write_atomically
 from mim.stages.measured_detector import MeasuredDetector, measured_detector
 from mim.stages.measured_labels import MeasuredLabels
 from mim.stages.measured_run import FinishedRun, Measure, MeasuredRun, measured
 
 OF_STUDIES = "Each row of this comparison is a study of several films: where the report says film, read study."
+Side = MeasuredRun | MeasuredDetector | MeasuredLabels
 _SAME = 0.5  # pixels by which boxes of one lesion may differ
 
 
@@ -43,20 +43,16 @@ class Compared:
         notes: what a reader must know first.
         counted: on how many films of how many patients, in words.
         save: writes the tables and, with the block of the comparison and warnings, metrics.json.
-        titles: what each figure is called.
+        titles: how the figures are called; None = as the report on one run calls them.
         summary: figures that are said on the terminal besides those of every comparison, with their names there.
     """
 
-    sides: (
-        tuple[MeasuredRun, MeasuredRun]
-        | tuple[MeasuredDetector, MeasuredDetector]
-        | tuple[MeasuredLabels, MeasuredLabels]
-    )
+    sides: tuple[Side, Side]
     found: Mapping[str, PairedDifference]
     notes: tuple[str, ...]
     counted: str
     save: Callable[[Path, Section, list[str]], None]
-    titles: Mapping[str, str] = field(default_factory=lambda: TITLES)
+    titles: Mapping[str, str] | None = None
     summary: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -143,9 +139,6 @@ def require_same_lesions(first: MeasuredDetector, second: MeasuredDetector) -> N
 def settings_of(config: EvaluateConfig) -> Settings:
     """How intervals are made."""
     return Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
-
-
-Side = MeasuredRun | MeasuredDetector | MeasuredLabels
 
 
 def header_of(first: Side, second: Side) -> Header:

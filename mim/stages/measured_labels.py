@@ -1,6 +1,8 @@
 """What a run of more than two classes, of grades or of several labels said: read where it is still of the run."""
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +56,42 @@ def read_labels(run: FinishedRun) -> MeasuredLabels | None:
     if kind == "two" or not all(path.is_file() for path in paths):
         return None
     try:
-        header = json.loads(paths[0].read_text(encoding="utf-8"))["header"]
+        content = json.loads(paths[0].read_text(encoding="utf-8"))
+        header = content["header"]
         predictions = LabelPredictions.load(paths[1], kind)
         of_run = is_of_run(run, header, predictions.patient_id, predictions.split)
+        of_figures = gives_figures(content, predictions)
     except (MimError, OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("%s: its evaluation cannot be read (%s) and is made again", run.path, error)
         return None
     if not of_run or predictions.names != tuple(run.description.classes):
         logger.warning("%s: its evaluation is of other weights or of another split and is made again", run.path)
         return None
+    if not of_figures:
+        logger.warning("%s: its metrics.json is not of its predictions.csv; both are made again", run.path)
+        return None
     return MeasuredLabels(run, predictions, header)
+
+
+def gives_figures(content: Mapping[str, Any], predictions: LabelPredictions) -> bool:
+    """Whether scores give the numbers of test films and the Brier score that are written of each question.
+
+    Args:
+        content: of metrics.json.
+        predictions: what stands beside it.
+
+    Raises:
+        KeyError: `content` lacks a part.
+    """
+    told = {question["name"]: question["test"] for question in content["blocks"]["labels"]["questions"]}
+    for place, name in enumerate(predictions.questions):
+        own = predictions.question(place).of("test")
+        if (len(own), int(own.label.sum())) != (told[name]["films"], told[name]["positives"]):
+            return False
+        written = told[name]["brier"]["value"]
+        found = float(((own.score - own.label) ** 2).mean()) if len(own) else None
+        if (written is None) != (found is None):
+            return False
+        if written is not None and not math.isclose(written, found or 0.0, rel_tol=1e-9, abs_tol=1e-9):
+            return False
+    return True

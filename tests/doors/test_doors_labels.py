@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from door_calls import BRIEF, NETWORK, Said, call, own_logging, read_metrics, succeed
 from jsonschema import Draft202012Validator
+from safetensors.torch import load_file, save_file
 
 from mim.config import FinetuneConfig, load_config
 from mim.errors import MimError
@@ -20,6 +21,8 @@ from mim.evaluation.label_predictions import LabelPredictions
 from mim.evaluation.label_questions import mean_auroc
 from mim.masking.threshold.__main__ import main as choose_threshold
 from mim.predict import main as predict
+from mim.stages.measured_labels import read_labels
+from mim.stages.measured_run import FinishedRun
 from mim.stages.sweep import sweep
 from mim.stages.sweep_plan import SweepRequest
 
@@ -160,9 +163,11 @@ def test_two_runs_are_compared_on_the_same_films(kind: str, runs: dict[str, Path
     succeed("evaluate", runs[kind], *QUICK)
     other, output = tmp_path / "other", tmp_path / "out"
     shutil.copytree(runs[kind], other)
-    table = LabelPredictions.load(other / "predictions.csv", kind)
-    replace(table, score=table.score[:, ::-1]).save(other / "predictions.csv")
+    weights = load_file(other / "model.safetensors")
+    save_file({name: -own if name.startswith("head.") else own for name, own in weights.items()},
+              other / "model.safetensors")  # fmt: skip
     said = succeed("evaluate", runs[kind], other, *QUICK, f"output={output}")
+    assert "other: its evaluation is of other weights or of another split and is made again" in said.err
     assert "difference of mean AUROC" in said.out
     content = json.loads((output / "metrics.json").read_text())
     Draft202012Validator(SCHEMA).validate(content)
@@ -180,6 +185,16 @@ def test_two_runs_are_compared_on_the_same_films(kind: str, runs: dict[str, Path
     page = (output / "report.html").read_text()
     assert "AUROC of " in page
     assert str(tmp_path) not in page
+
+
+def test_a_table_that_is_not_of_the_figures_beside_it_is_made_again(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs["classes"], run)
+    succeed("evaluate", run, *QUICK)
+    assert read_labels(FinishedRun.read(run)) is not None
+    table = LabelPredictions.load(run / "predictions.csv", "classes")
+    replace(table, score=table.score[:, ::-1]).save(run / "predictions.csv")
+    assert read_labels(FinishedRun.read(run)) is None
 
 
 def test_runs_that_take_their_labels_otherwise_are_not_compared(runs: dict[str, Path], tmp_path: Path) -> None:
