@@ -34,6 +34,19 @@ class Header:
     near_copies: Mapping[str, int | None] = field(default_factory=dict)
     more: Mapping[str, str] = field(default_factory=dict)
 
+    def identity(self) -> list[tuple[str, str]]:
+        """Give what tells this evaluation from others, as titles and texts."""
+        height, width = self.image_size
+        return [
+            ("Data, hash", self.data),
+            ("Split, hash", self.split),
+            ("Checkpoint, hash", self.checkpoint),
+            ("Version of mim", self.version),
+            ("Seed of the training", str(self.seed)),
+            ("Resolution", f"{height} x {width} pixels (height x width)"),
+            *self.more.items(),
+        ]
+
     def marked(self) -> list[tuple[str, str]]:
         """Give how many lesions readers marked, as titles and texts; nothing where none are known."""
         if not self.lesions:
@@ -49,16 +62,3 @@ class Header:
         parts = [f"{'not known' if count is None else count} in {place}" for place, count in self.near_copies.items()]
         listed = " (near_copies.csv lists them)" if any(self.near_copies.values()) else ""
         return [("Near copies of test films", f"{', '.join(parts)}{listed}")]
-
-    def identity(self) -> list[tuple[str, str]]:
-        """Give what tells this evaluation from others, as titles and texts."""
-        height, width = self.image_size
-        return [
-            ("Data, hash", self.data),
-            ("Split, hash", self.split),
-            ("Checkpoint, hash", self.checkpoint),
-            ("Version of mim", self.version),
-            ("Seed of the training", str(self.seed)),
-            ("Resolution", f"{height} x {width} pixels (height x width)"),
-            *self.more.items(),
-        ]
