@@ -53,7 +53,7 @@ def label_calibration_section(predictions: LabelPredictions, settings: Settings)
     scaled = scale_scores(test, temperatures)
     before, after = (_of_questions(films, settings) for films in (test, scaled))
     overall = [_overall(films, settings) for films in (test, scaled)]
-    tables = [_table("as they are", before), _table("after temperature scaling", after)]
+    tables = [_table("as they are", before), _table("after temperature scaling", after, NOTE)]
     if overall[0]:
         rows = tuple(
             (OVERALL[name], *written(figure), *written(overall[1][name])) for name, figure in overall[0].items()
@@ -97,7 +97,7 @@ def _of_questions(films: LabelPredictions, settings: Settings) -> dict[str, dict
     }
 
 
-def _table(when: str, found: Mapping[str, Mapping[str, Figure]]) -> Table:
+def _table(when: str, found: Mapping[str, Mapping[str, Figure]], note: str = "") -> Table:
     heading = ["Class or label"]
     for title in SHOWN.values():
         heading += [title, "interval"]
@@ -107,7 +107,7 @@ def _table(when: str, found: Mapping[str, Mapping[str, Figure]]) -> Table:
         for figure in SHOWN:
             cells += written(figures[figure])
         rows.append(tuple(cells))
-    return Table(f"Scores of each class or label, {when}", tuple(heading), tuple(rows), NOTE)
+    return Table(f"Scores of each class or label, {when}", tuple(heading), tuple(rows), note)
 
 
 def _json(found: Mapping[str, Mapping[str, Figure]]) -> dict[str, dict[str, object]]:
