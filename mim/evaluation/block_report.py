@@ -58,7 +58,7 @@ def write_block_report(
         header=header,
         warnings=lines,
         headline=[line[:1].upper() + line[1:] + "." for section in headline for line in section.summary],
-        about=[("Target", header.target), *about, *header.identity()],
+        about=[("Target", header.target), *about, *header.marked(), *header.copies(), *header.identity()],
         sections=sections,
         confidence=f"{settings.confidence * 100:g} %",
         settings=settings,

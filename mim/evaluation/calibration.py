@@ -14,6 +14,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.special import softmax
 
 from mim.evaluation.bootstrap import Floats, Integers, Statistic, divide
 
@@ -23,6 +25,8 @@ SMALLEST = 1e-7
 STEPS = 60
 LARGEST_STEP = 3.0
 CONVERGED = 1e-9
+COOLEST, HOTTEST = 1e-3, 1e3
+"""Between which a temperature of several classes is looked for."""
 
 
 def logit(scores: npt.ArrayLike) -> Floats:
@@ -164,6 +168,41 @@ def fit_temperature(labels: npt.ArrayLike, scores: npt.ArrayLike) -> Temperature
     if steepness <= 0:
         return Temperature(None, "the validation scores do not rise with the label, so no temperature mends them")
     return Temperature(1 / steepness)
+
+
+def scale_classes(probabilities: npt.ArrayLike, temperature: Temperature) -> Floats:
+    """Probabilities (N, K) that add up to 1, after scaling; as they are where there is no temperature."""
+    given = np.asarray(probabilities, dtype=np.float64)
+    if temperature.value is None:
+        return given
+    scaled: Floats = softmax(np.log(np.clip(given, SMALLEST, 1)) / temperature.value, axis=1)
+    return scaled
+
+
+def fit_class_temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Temperature:
+    """Fit one temperature to classes that exclude each other, by largest likelihood (Guo et al. 2017).
+
+    The likelihood of softmax(log p / T) is concave in 1 / T, so its slope is 0 at one T at most.
+
+    Args:
+        labels: (N,) places of the classes, of films that the model was not trained on: the validation films.
+        probabilities: (N, K), which add up to 1.
+    """
+    target = np.asarray(labels, dtype=np.int64)
+    given = np.asarray(probabilities, dtype=np.float64)
+    if len(np.unique(target)) < 2:
+        return Temperature(None, "the validation films are of fewer than two classes")
+    odds = np.log(np.clip(given, SMALLEST, 1))
+    right = odds[np.arange(len(target)), target]
+
+    def slope(steepness: float) -> float:
+        return float((right - (softmax(odds * steepness, axis=1) * odds).sum(axis=1)).sum())
+
+    if slope(1 / HOTTEST) <= 0:
+        return Temperature(None, "the validation scores do not rise with the label, so no temperature mends them")
+    if (right >= odds.max(axis=1)).all() or slope(1 / COOLEST) > 0:
+        return Temperature(None, "no temperature is finite: all validation films are called rightly")
+    return Temperature(1 / float(brentq(slope, 1 / HOTTEST, 1 / COOLEST)))
 
 
 def _overlap(weights: Integers, odds: Floats, positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

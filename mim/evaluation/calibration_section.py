@@ -117,7 +117,7 @@ def calibration_section(predictions: Predictions, settings: Settings) -> Section
         title="Calibration",
         text=(*_describe(temperature), *(f"Not all could be computed: {reason}." for reason in said)),
         tables=(Table("Calibration on the test films", columns, tuple(rows), NOTE),),
-        plots=_plots(bins, settings),
+        plots=reliability_plots(bins, settings),
         figures={
             "temperature": {"value": temperature.value, "fitted_on": "val", "reason": temperature.reason},
             "test": {name: as_json(figure) for name, figure in plain.items()},
@@ -139,11 +139,24 @@ def _describe(temperature: Temperature) -> tuple[str, ...]:
     )
 
 
-def _plots(bins: list[Bin], settings: Settings) -> tuple[Plot, ...]:
+def reliability_plots(
+    bins: list[Bin],
+    settings: Settings,
+    what: str = "Reliability diagram of the test films",
+    key: str = "reliability",
+) -> tuple[Plot, ...]:
+    """Draw a reliability diagram; nothing where there are no bins.
+
+    Args:
+        bins: What `reliability` gave.
+        settings: How intervals were made.
+        what: How the caption begins.
+        key: Name that no other plot of the page has.
+    """
     if not bins:
         return ()
     caption = (
-        f"Reliability diagram of the test films, in bins of equal mass, with {settings.confidence * 100:g} % "
+        f"{what}, in bins of equal mass, with {settings.confidence * 100:g} % "
         "intervals: on the dotted line, scores are probabilities."
     )
 
@@ -160,4 +173,4 @@ def _plots(bins: list[Bin], settings: Settings) -> tuple[Plot, ...]:
         axes.set_aspect("equal")
         axes.grid(visible=True)
 
-    return (Plot(draw_plot("reliability", draw, caption), caption),)
+    return (Plot(draw_plot(key, draw, caption), caption),)

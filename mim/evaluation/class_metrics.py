@@ -11,6 +11,7 @@ own from the validation films. Beside them, over all test films:
   called the class with the highest score.
 - Grades: `kappa` (quadratic weights), `mae` (mean number of grades that a call is off) and `within_one` (share of calls
   at most one grade off). A film is called the median grade (`mim.evaluation.ordinal`).
+- `keep_rate`: mean share of the cells that the network was allowed to see.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,7 @@ TITLES: Mapping[str, str] = {
     "within_one": "At most one grade off",
     "brier": "Brier score, summed over the classes",
     "ece": "Calibration error of the most likely class",
+    "keep_rate": "Share of cells seen",
 }
 
 
@@ -147,9 +149,10 @@ def measure_labels(predictions: LabelPredictions, settings: Settings) -> LabelMe
         )
     statistics = {"mean_auroc": mean_auroc_statistic(test)}
     if exclusive and len(test):
-        statistics |= _of_calls(test)
+        statistics |= call_statistics(test)
+    statistics["keep_rate"] = mean_statistic(test.keep_rate)
     none = "there are no test films" if not len(test) else ""
-    why = {"mean_auroc": none or "no question has test films of both answers"}
+    why = {"mean_auroc": none or "no question has test films of both answers", "keep_rate": none}
     overall = measure(statistics, test.patient_id, settings, reasons=why)
     if exclusive and not len(test):
         overall |= {name: Figure(None, None, None, none) for name in ("accuracy", "balanced_accuracy", "brier", "ece")}
@@ -206,8 +209,12 @@ def balanced_accuracy_statistic(label: Integers, called: Integers) -> Statistic:
     return statistic
 
 
-def _of_calls(test: LabelPredictions) -> dict[str, Statistic]:
-    """Figures of what the films are called, and of how sure."""
+def call_statistics(test: LabelPredictions) -> dict[str, Statistic]:
+    """Figures of what films are called, and of how sure, under integer weights; of classes and grades only.
+
+    Args:
+        test: Films that have scores; at least one.
+    """
     called = called_class(test)
     off = np.abs(called - test.label)
     truth = np.eye(len(test.names))[test.label]
@@ -244,3 +251,15 @@ def describe_gaps(metrics: LabelMetrics) -> Sequence[str]:
             f"Fewer than {FEW} test films with or without “{'”, “'.join(few)}”: hardly more than an anecdote (†)."
         )
     return lines
+
+
+def describe_giveaways(metrics: LabelMetrics) -> Sequence[str]:
+    """Say of which classes or labels the share of cells seen alone tells something: there the mask may tell them."""
+    told = []
+    for question in metrics.questions:
+        rate = question.test.figures["keep_rate_auroc"]
+        if rate.low is not None and rate.high is not None and not rate.low <= 0.5 <= rate.high:
+            told.append(f"{question.name} (AUROC {rate.value:.3f}, {rate.low:.3f} to {rate.high:.3f})")
+    if not told:
+        return []
+    return [f"The share of cells seen is itself related to {', '.join(told)}: the mask may give the answer away."]

@@ -12,6 +12,7 @@ t / (1 - t). Scores are taken for probabilities, so what is badly calibrated doe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from mim.evaluation.section import Plot, Section, Table
 
 GRID = tuple(round(0.01 * step, 2) for step in range(1, 100))
 SHOWN = (0.05, 0.1, 0.2, 0.3, 0.5)
+COLUMNS = ("Threshold probability", "Acting on the score", "interval", "Treating all", "Gain", "interval")
 NOTE = (
     "Net benefit in true positives a film: 0.05 is worth five found among a hundred films, without a false alarm. The "
     "last column is the gain over the better of treating all and treating none; only above 0 is the score of use."
@@ -94,8 +96,20 @@ def decision_section(predictions: Predictions, settings: Settings) -> Section:
     predictions = predictions.scored
     test = predictions.of("test")
     curve = decision_curve(test, settings)
-    places = [curve.thresholds.index(threshold) for threshold in SHOWN]
-    rows = [
+    return Section(
+        name="clinical_usefulness",
+        title="Clinical usefulness",
+        text=(describe_curve(curve),),
+        tables=(Table("Net benefit on the test films", COLUMNS, curve_rows(curve), NOTE),) if len(test) else (),
+        plots=(decision_plot(curve, settings),) if len(test) else (),
+        figures=curve_json(curve),
+    )
+
+
+def curve_rows(curve: DecisionCurve, shown: Sequence[float] = SHOWN) -> tuple[tuple[str, ...], ...]:
+    """Rows of a table below `COLUMNS`, at some of the thresholds of a curve."""
+    places = [curve.thresholds.index(threshold) for threshold in shown]
+    return tuple(
         (
             f"{curve.thresholds[place]:.2f}",
             *written(curve.model[place]),
@@ -103,24 +117,21 @@ def decision_section(predictions: Predictions, settings: Settings) -> Section:
             *written(curve.gain[place]),
         )
         for place in places
-    ]
-    columns = ("Threshold probability", "Acting on the score", "interval", "Treating all", "Gain", "interval")
-    return Section(
-        name="clinical_usefulness",
-        title="Clinical usefulness",
-        text=(_describe(curve),),
-        tables=(Table("Net benefit on the test films", columns, tuple(rows), NOTE),) if len(test) else (),
-        plots=(_plot(curve, settings),) if len(test) else (),
-        figures={
-            "thresholds": list(curve.thresholds),
-            "net_benefit": [as_json(figure) for figure in curve.model],
-            "net_benefit_treat_all": [figure.value for figure in curve.treat_all],
-            "gain": [as_json(figure) for figure in curve.gain],
-        },
     )
 
 
-def _describe(curve: DecisionCurve) -> str:
+def curve_json(curve: DecisionCurve) -> dict[str, Any]:
+    """What `metrics.json` says of a curve."""
+    return {
+        "thresholds": list(curve.thresholds),
+        "net_benefit": [as_json(figure) for figure in curve.model],
+        "net_benefit_treat_all": [figure.value for figure in curve.treat_all],
+        "gain": [as_json(figure) for figure in curve.gain],
+    }
+
+
+def describe_curve(curve: DecisionCurve) -> str:
+    """Say where acting on the score is worth it."""
     if curve.gain[0].value is None:
         return f"There is no decision curve: {curve.gain[0].reason}."
     surely = [at for at, gain in zip(curve.thresholds, curve.gain, strict=True) if (gain.low or 0) > 0]
@@ -135,9 +146,19 @@ def _describe(curve: DecisionCurve) -> str:
     )
 
 
-def _plot(curve: DecisionCurve, settings: Settings) -> Plot:
+def decision_plot(
+    curve: DecisionCurve, settings: Settings, what: str = "Decision curve of the test films", key: str = "decision"
+) -> Plot:
+    """Draw a curve that has values.
+
+    Args:
+        curve: What is drawn.
+        settings: How intervals were made.
+        what: How the caption begins.
+        key: Name that no other plot of the page has.
+    """
     caption = (
-        "Decision curve of the test films: net benefit against the probability from which one would treat, with "
+        f"{what}: net benefit against the probability from which one would treat, with "
         f"{settings.confidence * 100:g} % intervals."
     )
 
@@ -153,7 +174,7 @@ def _plot(curve: DecisionCurve, settings: Settings) -> Plot:
         axes.set(xlim=(0, 1), ylim=(-0.35 * top, 1.15 * top), xlabel="threshold probability", ylabel="net benefit")
         axes.grid(visible=True)
 
-    return Plot(draw_plot("decision", draw, caption, size=(7.2, 3.6), below=-0.2), caption, "band")
+    return Plot(draw_plot(key, draw, caption, size=(7.2, 3.6), below=-0.2), caption, "band")
 
 
 def _values(figures: Sequence[Figure], which: str) -> Floats:

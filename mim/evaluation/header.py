@@ -46,3 +46,19 @@ class Header:
             ("Resolution", f"{height} x {width} pixels (height x width)"),
             *self.more.items(),
         ]
+
+    def marked(self) -> list[tuple[str, str]]:
+        """Give how many lesions readers marked, as titles and texts; nothing where none are known."""
+        if not self.lesions:
+            return []
+        named = {"test": "test", "val": "validation"}
+        parts = [f"{count} on the {named[split]} films" for split, count in self.lesions.items()]
+        return [("Marked lesions", ", ".join(parts))]
+
+    def copies(self) -> list[tuple[str, str]]:
+        """Give how many test films are near copies of others, as titles and texts; nothing where not looked for."""
+        if not self.near_copies:
+            return []
+        parts = [f"{'not known' if count is None else count} in {place}" for place, count in self.near_copies.items()]
+        listed = " (near_copies.csv lists them)" if any(self.near_copies.values()) else ""
+        return [("Near copies of test films", f"{', '.join(parts)}{listed}")]

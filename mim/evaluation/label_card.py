@@ -6,6 +6,7 @@ from mim.evaluation.class_metrics import TITLES, LabelMetrics
 from mim.evaluation.figures import Figure
 from mim.evaluation.header import Header
 from mim.evaluation.mean_figure import in_words
+from mim.evaluation.section import Section
 
 SAYS = {
     "classes": "For each film a probability of each of {count} classes, which add up to 1 ({names}).",
@@ -20,7 +21,11 @@ CHOICE = {
 
 
 def facts_of_labels(
-    metrics: LabelMetrics, header: Header, about: Sequence[tuple[str, str]], warnings: Sequence[str]
+    metrics: LabelMetrics,
+    header: Header,
+    about: Sequence[tuple[str, str]],
+    warnings: Sequence[str],
+    sections: Sequence[Section] = (),
 ) -> dict[str, str]:
     """What figures and header say, by the keys of the items of the checklists.
 
@@ -29,6 +34,7 @@ def facts_of_labels(
         header: What they belong to.
         about: How many films there are, title and text.
         warnings: What a reader is told first.
+        sections: The blocks of the report.
     """
     settings = metrics.settings
     height, width = header.image_size
@@ -66,8 +72,12 @@ def facts_of_labels(
             "on the validation films."
         )
     known = {name: metrics.overall[name] for name in ("brier", "ece") if name in metrics.overall}
-    if known:
-        facts["calibration"] = _figures(known, settings.confidence)
+    blocks = {section.name: section for section in sections}
+    if known or "label_calibration" in blocks:
+        said = blocks["label_calibration"].text if "label_calibration" in blocks else ()
+        facts["calibration"] = " ".join([_figures(known, settings.confidence), *said]).strip()
+    if "strata" in blocks:
+        facts["subgroups"] = f"{' '.join(blocks['strata'].text)} report.html has each group."
     return {name: text for name, text in facts.items() if text}
 
 

@@ -14,9 +14,10 @@ MOST_SHOWN = 60
 
 @dataclass(frozen=True)
 class LabelError:
-    """A film that was called wrongly: its row in the table, and what happened, in words."""
+    """A film that was called wrongly: its row in the table, and what happened, in short and with the scores."""
 
     row: int
+    kind: str
     said: str
 
 
@@ -79,6 +80,7 @@ def _of_class(predictions: LabelPredictions, place: int, test: np.ndarray, most:
         errors.append(
             LabelError(
                 row,
+                f"is {names[place]}, called {names[other]}",
                 f"Is {names[place]} (score {score[row, place]:.3f}), was called {names[other]} "
                 f"({score[row, other]:.3f}).",
             )
@@ -100,7 +102,8 @@ def _of_label(
     for title, rows, keys in ((titles[0], missed, score[missed]), (titles[1], alarmed, -score[alarmed])):
         ordered = rows[np.argsort(keys, kind="stable")]
         errors = tuple(
-            LabelError(row, f"{title}: score {score[row]:.3f}, threshold {at:.3f}.") for row in ordered[:most].tolist()
+            LabelError(row, title, f"Score of {name} {score[row]:.3f}, threshold {at:.3f}.")
+            for row in ordered[:most].tolist()
         )
         groups.append(ErrorGroup(title, len(rows), errors))
     return groups

@@ -3,13 +3,14 @@
 `predictions.csv` has the columns `image_id`, `patient_id` (salted hash), `split` ("val" or "test") and `keep_rate`
 (share of the cells seen); then `label`, the name of the class or grade, or of several labels `label:NAME` for each (1,
 0, empty = not known); then `score:NAME` for each class, grade or label, its probability from 0 to 1 (empty = the film
-could not be scored). Classes and grades stand in their order.
+could not be scored). Classes and grades stand in their order. Further columns, such as `device` or `site`, are text;
+figures are given for each of their groups.
 """
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from mim.errors import MimError
 from mim.evaluation.bootstrap import Floats, Integers
 from mim.evaluation.label_questions import UNKNOWN, LabelKind, answers, scores
-from mim.evaluation.predictions import Predictions, read_table
+from mim.evaluation.predictions import Predictions, check_columns, read_table
 from mim.files import write_atomically
 
 COLUMNS = ("image_id", "patient_id", "split", "keep_rate")
@@ -40,6 +41,7 @@ class LabelPredictions:
         label: (N,) places in `names`; of several labels (N, K) of 1, 0 and -1 = not known.
         score: (N, K) float64 in [0, 1]; a row of NaN = the film could not be scored.
         keep_rate: (N,) float64 in [0, 1], share of the cells the encoder saw.
+        columns: Further columns of N texts, by their names; "" = not known.
 
     Raises:
         MimError: What stands in a row is not as it should be; the message names the row, counted from 1.
@@ -53,6 +55,7 @@ class LabelPredictions:
     label: Integers
     score: Floats
     keep_rate: Floats
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         label, score = np.asarray(self.label, dtype=np.int64), np.asarray(self.score, dtype=np.float64)
@@ -72,6 +75,10 @@ class LabelPredictions:
         Predictions(
             self.image_id, self.patient_id, self.split, placeholder.astype(np.int64), placeholder, self.keep_rate
         )
+        if own := [name for name in self.columns if name.startswith((SCORE, SEVERAL))]:
+            raise MimError(f"predictions: a further column cannot be called {own[0]!r}: scores and labels are")
+        taken = (*COLUMNS, LABEL, "score")
+        object.__setattr__(self, "columns", check_columns(self.columns, rows, taken, "predictions"))
 
     def __len__(self) -> int:
         return len(self.image_id)
@@ -89,7 +96,8 @@ class LabelPredictions:
             [column[row] for row in taken] for column in (self.image_id, self.patient_id, self.split)
         )
         numbers = (self.label[taken], self.score[taken], self.keep_rate[taken])
-        return type(self)(self.names, self.kind, image, patient, split, *numbers)
+        columns = {name: [values[row] for row in taken] for name, values in self.columns.items()}
+        return type(self)(self.names, self.kind, image, patient, split, *numbers, columns)
 
     def of(self, split: str) -> Self:
         """Take the rows of one split."""
@@ -119,6 +127,7 @@ class LabelPredictions:
             truth[known],
             scores(self.score[known], self.kind)[:, place],
             self.keep_rate[known],
+            {name: [values[row] for row in known.tolist()] for name, values in self.columns.items()},
         )
 
     def unknown(self, place: int) -> int:
@@ -130,7 +139,7 @@ class LabelPredictions:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         labels = [f"{SEVERAL}{name}" for name in self.names] if self.kind == "several" else [LABEL]
-        writer.writerow([*COLUMNS, *labels, *(f"{SCORE}{name}" for name in self.names)])
+        writer.writerow([*COLUMNS, *labels, *(f"{SCORE}{name}" for name in self.names), *self.columns])
         written: list[list[str]] = (
             [["" if value == UNKNOWN else str(value) for value in row] for row in self.label.tolist()]
             if self.kind == "several"
@@ -139,7 +148,7 @@ class LabelPredictions:
         for row, own in enumerate(written):
             numbers = ["" if np.isnan(value) else repr(value) for value in self.score[row].tolist()]
             known = (self.image_id[row], self.patient_id[row], self.split[row], repr(float(self.keep_rate[row])))
-            writer.writerow([*known, *own, *numbers])
+            writer.writerow([*known, *own, *numbers, *(values[row] for values in self.columns.values())])
         write_atomically(path, text.getvalue())
 
     @classmethod
@@ -156,13 +165,14 @@ class LabelPredictions:
         heading, rows = read_table(path, "a table of predictions", COLUMNS)
         names = tuple(name.removeprefix(SCORE) for name in heading if name.startswith(SCORE))
         labels = [f"{SEVERAL}{name}" for name in names] if kind == "several" else [LABEL]
-        if heading != [*COLUMNS, *labels, *(f"{SCORE}{name}" for name in names)]:
+        last = len(COLUMNS) + len(labels) + len(names)
+        if heading[:last] != [*COLUMNS, *labels, *(f"{SCORE}{name}" for name in names)]:
             raise MimError(f"{path}: is no table of predictions of {kind}; its columns are {', '.join(heading)}")
-        first, last = len(COLUMNS), len(COLUMNS) + len(labels)
+        first, middle = len(COLUMNS), len(COLUMNS) + len(labels)
         try:
-            own = [[int(cell or UNKNOWN) if kind == "several" else names.index(cell) for cell in row[first:last]]
+            own = [[int(cell or UNKNOWN) if kind == "several" else names.index(cell) for cell in row[first:middle]]
                    for row in rows]  # fmt: skip
-            said = [[float(cell or "nan") for cell in row[last:]] for row in rows]
+            said = [[float(cell or "nan") for cell in row[middle:last]] for row in rows]
             kept = [float(row[3]) for row in rows]
         except ValueError as error:
             raise MimError(f"{path}: a label or number in it cannot be read ({error})") from error
@@ -178,6 +188,7 @@ class LabelPredictions:
                 label if kind == "several" else label[:, 0],
                 np.array(said, dtype=np.float64).reshape(len(rows), len(names)),
                 np.array(kept, dtype=np.float64),
+                {name: [row[last + place] for row in rows] for place, name in enumerate(heading[last:])},
             )
         except MimError as error:
             raise MimError(f"{path}: {error}") from error

@@ -16,6 +16,8 @@ from mim.evaluation.bootstrap import Floats, Integers, auroc_statistic
 LabelKind = Literal["classes", "ordered", "several"]
 
 UNKNOWN = -1
+MOST_SHOWN = 8
+"""Questions that the report draws, so that many classes do not make it too large; metrics.json has all."""
 
 
 def answers(label: npt.ArrayLike, count: int, kind: LabelKind) -> Integers:

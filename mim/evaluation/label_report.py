@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mim.evaluation.block_report import write_block_report
 from mim.evaluation.embedding import embed
 from mim.evaluation.header import Header
-from mim.evaluation.label_errors import ErrorGroup
+from mim.evaluation.label_errors import ErrorGroup, LabelError
 from mim.evaluation.metrics import Settings
-from mim.evaluation.pictures import Cells, Pixels, film_picture, mask_picture
+from mim.evaluation.pictures import Cells, Pixels, Reconstruction, film_picture
+from mim.evaluation.report import reconstruction_sheet
 from mim.evaluation.section import Section
+from mim.evaluation.viewer import CaseGroup, ShownCase, Viewer, frame, script, script_hash, show_mask
 
 NO_ONE_THRESHOLD = "there is one for each class or label (blocks.labels.questions)"
 
@@ -61,6 +62,7 @@ def write_label_report(
     Raises:
         MimError: A film that cannot be drawn.
     """
+    viewer = Viewer(tuple(_group(group, films) for group, films in errors))
     return write_block_report(
         folder,
         "labels.html.jinja",
@@ -71,19 +73,39 @@ def write_label_report(
         headline=sections,
         figures={"threshold": {"value": None, "chosen_on": "val", "reason": NO_ONE_THRESHOLD}},
         about=about,
-        groups=[_group(group, films) for group, films in errors],
+        viewer=viewer,
+        script=script() if viewer.cases else "",
+        script_source=f"'{script_hash(script())}'" if viewer.cases else "'none'",
     )
 
 
-def _group(group: ErrorGroup, films: Sequence[ErrorFilm]) -> dict[str, Any]:
-    shown = [_case(film, error.said) for film, error in zip(films, group.errors, strict=True)]
-    return {"title": group.title, "text": group.text, "cases": shown}
+def reconstruction_section(reconstructions: Sequence[Reconstruction], why_none: str) -> Section:
+    """Show films rebuilt from a part, or say why there are none."""
+    sheet = reconstruction_sheet(reconstructions)
+    return Section(
+        name="reconstructions",
+        title="Reconstructions",
+        text=() if sheet else (why_none,),
+        pictures=(sheet,) if sheet else (),
+        figures={"films": len(reconstructions)},
+    )
 
 
-def _case(film: ErrorFilm, said: str) -> dict[str, Any]:
-    drawn = mask_picture(film.image, film.visible, film.boxes)
-    pictures = [
-        embed(film_picture(film.image), f"Film {film.image_id}, as it is"),
-        embed(drawn, f"The same film with what was seen of it and {len(film.boxes)} lesions framed"),
-    ]
-    return {"image_id": film.image_id, "patient_id": film.patient_id, "said": said, "pictures": pictures}
+def _group(group: ErrorGroup, films: Sequence[ErrorFilm]) -> CaseGroup:
+    shown = (_case(film, error) for film, error in zip(films, group.errors, strict=True))
+    return CaseGroup(group.title, group.text, tuple(shown))
+
+
+def _case(film: ErrorFilm, error: LabelError) -> ShownCase:
+    grey = film_picture(film.image)
+    seen, layers = show_mask(film.visible, grey)
+    return ShownCase(
+        image_id=film.image_id,
+        patient_id=film.patient_id,
+        kind=error.kind,
+        score=None,
+        text=(error.said, *seen),
+        film=embed(grey, f"Film {film.image_id}, {error.kind}, as it is"),
+        layers=tuple(layers),
+        frames=frame("boxes", film.boxes, film.image.shape, grey.shape),
+    )

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from mim.evaluation.class_metrics import TITLES, LabelMetrics, Question, describe_gaps
+from mim.evaluation.class_metrics import TITLES, LabelMetrics, Question, describe_gaps, describe_giveaways
 from mim.evaluation.confusion_plot import MOST, confusion_plot
 from mim.evaluation.curves import roc_plot
 from mim.evaluation.figures import Figure
 from mim.evaluation.label_predictions import LabelPredictions
+from mim.evaluation.label_questions import MOST_SHOWN
 from mim.evaluation.measuring import written
 from mim.evaluation.section import Plot, Section, Table
 from mim.evaluation.strata import FEW
 
-MOST_CURVES = 8
 HEADINGS = {"classes": "Class against the rest", "ordered": "Grade or worse", "several": "Label"}
 ASKED = {
     "classes": "Each class is measured against all others. A film is called the class with the highest score.",
@@ -54,7 +54,7 @@ def labels_section(metrics: LabelMetrics, predictions: LabelPredictions) -> Sect
     return Section(
         name="labels",
         title=f"Figures by {'label' if metrics.kind == 'several' else 'class'}",
-        first_lines=tuple(describe_gaps(metrics)),
+        first_lines=(*describe_gaps(metrics), *describe_giveaways(metrics)),
         text=tuple(text),
         tables=tuple(tables),
         plots=tuple(plots),
@@ -93,13 +93,13 @@ def _questions_table(metrics: LabelMetrics) -> Table:
 
 def _thresholds_table(metrics: LabelMetrics) -> Table:
     columns = [HEADINGS[metrics.kind], "threshold"]
-    for title in ("Sensitivity", "Specificity", "PPV", "NPV"):
+    for title in ("Sensitivity", "Specificity", "PPV", "NPV", "F1"):
         columns += [title, "interval"]
     rows = []
     for question in metrics.questions:
         value = question.threshold.value
         cells = [_name(question), "–" if value is None else f"{value:.3f}"]
-        for name in ("sensitivity", "specificity", "ppv", "npv"):
+        for name in ("sensitivity", "specificity", "ppv", "npv", "f1"):
             cells += written(question.test.figures[name])
         rows.append(tuple(cells))
     note = AT_THRESHOLD.format(metrics.settings.specificity)
@@ -111,7 +111,7 @@ def _thresholds_table(metrics: LabelMetrics) -> Table:
 
 def _curves(metrics: LabelMetrics, predictions: LabelPredictions) -> list[Plot]:
     plots: list[Plot] = []
-    for place, question in enumerate(metrics.questions[:MOST_CURVES]):
+    for place, question in enumerate(metrics.questions[:MOST_SHOWN]):
         auroc = question.test.figures["auroc"].value
         if auroc is None:
             continue
@@ -132,7 +132,7 @@ def _summary(metrics: LabelMetrics) -> list[str]:
     level = f"{metrics.settings.confidence * 100:g} % interval"
     titles = {**TITLES, "mean_auroc": "test mean AUROC", "kappa": "test kappa (quadratic weights)"}
     lines = [_say(titles[name], metrics.overall[name], level) for name in names if name in metrics.overall]
-    for question in metrics.questions[:MOST_CURVES]:
+    for question in metrics.questions[:MOST_SHOWN]:
         lines.append(_say(f"AUROC of {question.name}", question.test.figures["auroc"], level))
     return lines
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mim.evaluation.bootstrap import mean_statistic, sensitivity_at_statistic
 from mim.evaluation.figures import Figure
@@ -95,11 +96,16 @@ def operating_points_section(
         title="Sensitivity at a fixed specificity",
         text=tuple(f"Not all could be computed: {reason}." for reason in sorted(filter(None, said))),
         tables=(Table("Test films at thresholds for a specificity", tuple(columns), tuple(rows), NOTE),),
-        figures={
-            f"specificity_{point.specificity:.2f}": {
-                "threshold": point.threshold.value,
-                **{name: as_json(figure) for name, figure in point.figures.items()},
-            }
-            for point in points
-        },
+        figures=points_json(points),
     )
+
+
+def points_json(points: Sequence[OperatingPoint]) -> dict[str, dict[str, Any]]:
+    """What `metrics.json` says of them."""
+    return {
+        f"specificity_{point.specificity:.2f}": {
+            "threshold": point.threshold.value,
+            **{name: as_json(figure) for name, figure in point.figures.items()},
+        }
+        for point in points
+    }

@@ -88,7 +88,7 @@ def write_report(
         viewer=viewer,
         script=script() if viewer.cases else "",
         script_source=f"'{script_hash(script())}'" if viewer.cases else "'none'",
-        sheet=_sheet(reconstructions),
+        sheet=reconstruction_sheet(reconstructions),
         why_no_reconstructions=why_no_reconstructions,
     )
     path = folder / "report.html"
@@ -121,7 +121,7 @@ def _about(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
         lines.append(("Training films", _counted(own["films"], own["patients"], own["positives"], None)))
     return [
         *lines,
-        *([("Near copies of test films", _near_copies(header))] if header.near_copies else []),
+        *header.copies(),
         *header.identity(),
     ]
 
@@ -130,12 +130,6 @@ def _counted(films: int, patients: int, positives: int, lesions: int | None) -> 
     prevalence = f" (prevalence {positives / films:.3f})" if films else ""
     marked = "" if lesions is None else f"; {lesions} marked {'lesion' if lesions == 1 else 'lesions'}"
     return f"{films} of {patients} patients: {positives} positive, {films - positives} negative{prevalence}{marked}"
-
-
-def _near_copies(header: Header) -> str:
-    parts = [f"{'not known' if count is None else count} in {place}" for place, count in header.near_copies.items()]
-    listed = " (near_copies.csv lists them)" if any(header.near_copies.values()) else ""
-    return f"{', '.join(parts)}{listed}"
 
 
 def _rows(metrics: Metrics) -> list[dict[str, str | Figure]]:
@@ -174,7 +168,8 @@ def _plots(metrics: Metrics, test: Predictions, val: Predictions) -> tuple[list[
     return plots, missing
 
 
-def _sheet(reconstructions: Sequence[Reconstruction]) -> Picture | None:
+def reconstruction_sheet(reconstructions: Sequence[Reconstruction]) -> Picture | None:
+    """Draw films one a row: input, what was visible, and what was rebuilt from it; None where there are none."""
     if not reconstructions:
         return None
     caption = f"{len(reconstructions)} films, one a row: input, what was visible, and what was rebuilt from it."

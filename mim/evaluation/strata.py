@@ -48,15 +48,19 @@ class Stratum:
         return next(iter(self.figures.values())).value
 
 
-def strata(columns: Mapping[str, Sequence[str]], measured: Callable[[Rows, str], Measured]) -> list[Stratum]:
+def strata(
+    columns: Mapping[str, Sequence[str]], measured: Callable[[Rows, str], Measured], *, highest_is_worst: bool = False
+) -> list[Stratum]:
     """Measure every group of every column; within a column the worst comes first, those without a value last.
 
     Args:
         columns: Text for each of N rows (films, or lesions); "" = not known. Columns of many different numbers are cut
             into three groups.
         measured: Gives what is found among some of the rows (N booleans), and in which column they are one group.
+        highest_is_worst: Whether the first figure is an error, and no measure of how good it is.
     """
     found = []
+    sign = -1 if highest_is_worst else 1
     for column, values in columns.items():
         groups = group_values(values)
         rows = []
@@ -64,7 +68,7 @@ def strata(columns: Mapping[str, Sequence[str]], measured: Callable[[Rows, str],
             result = measured(np.array([own == group for own in groups], dtype=bool), column)
             few = any(count < FEW for count in result.counts.values())
             rows.append(Stratum(column, group, result.counts, result.figures, few))
-        found += sorted(rows, key=lambda row: (row.lead is None, row.lead or 0.0, row.group))
+        found += sorted(rows, key=lambda row: (row.lead is None, sign * (row.lead or 0.0), row.group))
     return found
 
 

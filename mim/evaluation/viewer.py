@@ -52,7 +52,7 @@ class ShownCase:
     Attributes:
         image_id: Its name in the predictions.
         patient_id: Salted hash of its patient.
-        kind: `false negative` or `false positive`.
+        kind: What is wrong, such as `false negative`.
         score: Probability of the positive class; None = the film has none.
         text: What was seen, and what the layers show.
         film: The film as it is.

@@ -14,11 +14,9 @@ from mim.evaluation import PairedDifference, Section, Table, comparison_section
 from mim.evaluation.page import write_page
 from mim.files import write_atomically
 from mim.stages.common import logger, require_writable, write_lines, writing
-from mim.stages.comparisons import Compare, compare_boxes, compare_scores, settings_of
-from mim.stages.measured_detector import MeasuredDetector
-from mim.stages.measured_run import STORING, FinishedRun, Measure, MeasuredRun
-
-Side = MeasuredRun | MeasuredDetector
+from mim.stages.compare_labels import compare_labels
+from mim.stages.comparisons import Compare, Side, compare_boxes, compare_scores, settings_of
+from mim.stages.measured_run import STORING, FinishedRun, Measure
 
 COMPARISONS: Mapping[str, Compare] = MappingProxyType(
     {"classify": compare_scores, "study": compare_scores, "detect": compare_boxes}
@@ -66,14 +64,13 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
                 + " or ".join(COMPARISONS)
             )
     require_comparable(*runs)
-    runs[0].require_two_classes("a comparison")
-    compare = COMPARISONS[runs[0].settings.task]
+    compare = COMPARISONS[runs[0].settings.task] if runs[0].labels == "two" else compare_labels
     compared = compare(runs, config, measure)
     first, second = compared.sides
     warnings = [*compared.notes, *describe_films(first, second)]
     names = call_them(*paths)
     made = f"Measured on {compared.counted}; intervals come from {config.bootstrap} resamples of the patients."
-    section = comparison_section(compared.found, names, settings_of(config))
+    section = comparison_section(compared.found, names, settings_of(config), compared.titles)
     section = replace(section, text=(made, *section.text))
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -85,7 +82,7 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
         logger.warning("%s", warning)
     write_lines(
         f"{names[1]} less {names[0]}: {compared.counted}",
-        *summarise(compared.found, config.confidence),
+        *summarise(compared.found, config.confidence, {**SUMMARY, **compared.summary}),
         f"report: {output / 'report.html'}",
     )
     return output
@@ -119,6 +116,11 @@ def require_comparable(first: FinishedRun, second: FinishedRun) -> None:
         one, other = (f"{target or 'boxes'} ({', '.join(classes)})" for target, classes in asked)
         raise MimError(
             f"{second.path}: its classes are of {other}, those of {first.path} of {one}; give two runs of one target"
+        )
+    if first.labels != second.labels:
+        raise MimError(
+            f"{second.path}: was trained with data.label_kind={second.settings.data.label_kind}, {first.path} with "
+            f"data.label_kind={first.settings.data.label_kind}; give two runs of the same"
         )
     films, others = first.split("test"), second.split("test")
     if films == others:
@@ -219,9 +221,9 @@ def to_csv(found: Mapping[str, PairedDifference]) -> str:
     return text.getvalue()
 
 
-def summarise(found: Mapping[str, PairedDifference], confidence: float) -> Iterator[str]:
+def summarise(found: Mapping[str, PairedDifference], confidence: float, titles: Mapping[str, str]) -> Iterator[str]:
     """The differences that a reader wants first, a line each."""
-    for name, title in SUMMARY.items():
+    for name, title in titles.items():
         if name not in found:
             continue
         row = found[name]

@@ -1,7 +1,6 @@
 """Evaluation of a run on more than two classes, on grades, or on several labels: predictions, figures and a report."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,42 +8,97 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mim.config import EvaluateConfig, TrainingConfig
-from mim.data import LabelledFilm, Splits, save_near_copies, split_hash
+from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
+from mim.data import LabelledFilm, PreparedDataset, Splits, save_near_copies, split_hash
 from mim.data.annotations import Annotations
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
-from mim.evaluation import Settings
-from mim.evaluation.class_metrics import measure_labels
+from mim.evaluation import Header, Section, Settings
+from mim.evaluation.class_metrics import LabelMetrics, measure_labels
+from mim.evaluation.label_calibration import label_calibration_section
 from mim.evaluation.label_card import facts_of_labels
-from mim.evaluation.label_errors import find_label_errors
+from mim.evaluation.label_decisions import label_points_section, label_usefulness_section
+from mim.evaluation.label_errors import ErrorGroup, find_label_errors
 from mim.evaluation.label_predictions import LabelPredictions
-from mim.evaluation.label_report import ErrorFilm, write_label_report
+from mim.evaluation.label_report import ErrorFilm, reconstruction_section, write_label_report
 from mim.evaluation.label_section import labels_section, left_out_section
+from mim.evaluation.label_strata import label_strata_sections
 from mim.evaluation.model_card import write_model_card
-from mim.stages.classifier import load_classifier
+from mim.stages.classifier import TaskDescription, load_classifier
 from mim.stages.common import logger, write_lines, writing
-from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
+from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished, rebuild
 from mim.stages.finetune import known_lesions, labelled_films, make_dataset
+from mim.stages.groups import groups_of, with_label_groups
 from mim.stages.label_kinds import known_counts, label_kind, label_words
 from mim.stages.mask_safety import mask_safety
 from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES
-from mim.stages.near_copies import look_for_copies
+from mim.stages.near_copies import CopiesMet, look_for_copies
 from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
 
 OF_TWO_CLASSES = (
     "AUROC behind other masks",
-    "operating points at several specificities",
-    "calibration slope and temperature",
-    "the decision curve",
-    "figures by group",
     "missingness",
     "the shape of masks",
     "explanations",
-    "reconstructions",
 )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelRun:
+    """A finished run with its films and scores; rows count the validation films, then the test films.
+
+    Attributes:
+        config: settings of evaluate.py.
+        run: folder of the run.
+        finetuned: settings of the run.
+        description: what the run remembers.
+        films: the prepared films.
+        splits: who is in which split.
+        dataset: the rows as the network meets them, without augmentation.
+        predictions: the table of the rows.
+        visible: (N, gh, gw) what was seen of them.
+        annotations: lesions that are marked; None = none are known.
+    """
+
+    config: EvaluateConfig
+    run: Path
+    finetuned: FinetuneConfig
+    description: TaskDescription
+    films: PreparedDataset
+    splits: Splits
+    dataset: FilmDataset
+    predictions: LabelPredictions
+    visible: NDArray[np.bool_]
+    annotations: Annotations | None
+
+    @property
+    def chosen(self) -> tuple[LabelledFilm, ...]:
+        """The films of the rows."""
+        return (*self.splits.val, *self.splits.test)
+
+    @property
+    def settings(self) -> Settings:
+        """How thresholds and intervals are made."""
+        return Settings(self.config.bootstrap, self.config.confidence, self.config.specificity, self.config.seed)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What stands around the figures.
+
+    Attributes:
+        header: what they belong to.
+        about: how many films there are in each split, title and text.
+        met: near copies of test films.
+        warnings: what a reader is told first, but for what the sections say first.
+    """
+
+    header: Header
+    about: list[tuple[str, str]]
+    met: CopiesMet
+    warnings: list[str]
 
 
 def evaluate_labels(config: EvaluateConfig) -> Path:
@@ -52,6 +106,37 @@ def evaluate_labels(config: EvaluateConfig) -> Path:
 
     Returns:
         The folder they are in.
+
+    Raises:
+        MimError: the run is not finished, or its data changed, in one line.
+    """
+    scored = score_run(config)
+    metrics = measure_labels(scored.predictions, scored.settings)
+    sections = make_sections(scored, metrics)
+    around = describe_run(scored)
+    errors = draw_errors(scored, metrics)
+    output = Path(config.output) if config.output else scored.run
+    said = [*around.warnings, *(line for section in sections for line in section.first_lines)]
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        scored.predictions.save(output / "predictions.csv")
+        save_near_copies(output / NEAR_COPIES, around.met.copies)
+        facts = facts_of_run(scored.finetuned, scored.description, around.met)
+        facts |= facts_of_labels(metrics, around.header, around.about, said, sections)
+        write_model_card(output, facts, said)
+        report = write_label_report(
+            output, sections, scored.settings, around.header, around.about, errors, around.warnings
+        )
+    for warning in said:
+        logger.warning("%s", warning)
+    kind = label_words(scored.predictions.kind, scored.predictions.names)
+    counted = f"test: {metrics.films} films of {metrics.patients} patients, {kind}"
+    write_lines(counted, *(line for section in sections for line in section.summary), f"report: {report}")
+    return output
+
+
+def score_run(config: EvaluateConfig) -> LabelRun:
+    """Reads a finished run and scores its validation and test films.
 
     Raises:
         MimError: the run is not finished, or its data changed, in one line.
@@ -66,6 +151,7 @@ def evaluate_labels(config: EvaluateConfig) -> Path:
             "bring the old ones back, or fine-tune again"
         )
     chosen = (*splits.val, *splits.test)
+    groups = groups_of(config, finetuned, films)
     dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
     score, visible = score_labels(load_classifier(run, finetuned, description), dataset, config)
     predictions = LabelPredictions(
@@ -78,53 +164,56 @@ def evaluate_labels(config: EvaluateConfig) -> Path:
         score=score,
         keep_rate=visible.mean(axis=(1, 2)),
     )
-    settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
-    metrics = measure_labels(predictions, settings)
+    predictions = with_label_groups(predictions, groups, chosen)
     annotations = known_lesions(finetuned.data, films)
+    return LabelRun(config, run, finetuned, description, films, splits, dataset, predictions, visible, annotations)
+
+
+def make_sections(scored: LabelRun, metrics: LabelMetrics) -> list[Section]:
+    """Makes the blocks of the report, in their order: what a mask hides of lesions stands first."""
+    splits, settings, predictions = scored.splits, scored.settings, scored.predictions
     hidden = mask_safety(
-        config,
-        finetuned,
-        visible[len(splits.val) :],
+        scored.config,
+        scored.finetuned,
+        scored.visible[len(splits.val) :],
         [film.index for film in splits.test],
         [film.patient_id for film in splits.test],
-        annotations,
-        description.encoder.image_size,
+        scored.annotations,
+        scored.description.encoder.image_size,
     )
-    sections = [
+    return [
         *([] if hidden is None else [hidden]),
         labels_section(metrics, predictions),
+        label_points_section(predictions, settings),
+        label_calibration_section(predictions, settings),
+        label_usefulness_section(predictions, metrics),
+        *label_strata_sections(predictions, metrics, settings),
+        reconstruction_section(*rebuild(scored.finetuned, scored.films, splits)),
         left_out_section(OF_TWO_CLASSES),
     ]
-    met = look_for_copies(finetuned, splits)
-    target = finetuned.data.target if isinstance(finetuned.data.target, str) else ", ".join(finetuned.data.target or ())
-    named = f"{target}: {label_words(kind, description.classes)}" if kind != "several" else target
-    header = make_header(run, finetuned, description, films, chosen, splits, met, named)
+
+
+def describe_run(scored: LabelRun) -> Said:
+    """Says what was evaluated, and what a reader must know first."""
+    data, splits, classes = scored.finetuned.data, scored.splits, scored.description.classes
+    met = look_for_copies(scored.finetuned, splits)
+    target = data.target if isinstance(data.target, str) else ", ".join(data.target or ())
+    kind = scored.predictions.kind
+    named = f"{target}: {label_words(kind, classes)}" if kind != "several" else target
+    header = make_header(
+        scored.run, scored.finetuned, scored.description, scored.films, scored.chosen, splits, met, named
+    )
     header = replace(
         header,
         trained_on={name: count for name, count in header.trained_on.items() if name != "positives"},
-        lesions=count_lesions(annotations, splits),
+        lesions=count_lesions(scored.annotations, splits),
     )
-    warnings = [*describe_unscored(predictions), *met.warnings, *describe_leakage(description, splits)]
-    about = count_by_split(splits)
-    shown = None if finetuned.masker.kind == "none" else visible
-    errors = [
-        (group, [draw_film(error.row, dataset, chosen, shown, annotations) for error in group.errors])
-        for group in find_label_errors(predictions, metrics, config.worst)
+    warnings = [
+        *describe_unscored(scored.predictions),
+        *met.warnings,
+        *describe_leakage(scored.description, splits),
     ]
-    said = [*warnings, *(line for section in sections for line in section.first_lines)]
-    output = Path(config.output) if config.output else run
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
-        predictions.save(output / "predictions.csv")
-        save_near_copies(output / NEAR_COPIES, met.copies)
-        facts = facts_of_run(finetuned, description, met) | facts_of_labels(metrics, header, about, said)
-        write_model_card(output, facts, said)
-        report = write_label_report(output, sections, settings, header, about, errors, warnings)
-    for warning in said:
-        logger.warning("%s", warning)
-    counted = f"test: {metrics.films} films of {metrics.patients} patients, {label_words(kind, description.classes)}"
-    write_lines(counted, *(line for section in sections for line in section.summary), f"report: {report}")
-    return output
+    return Said(header, count_by_split(splits), met, warnings)
 
 
 @torch.inference_mode()
@@ -178,22 +267,24 @@ def count_by_split(splits: Splits) -> list[tuple[str, str]]:
     return rows
 
 
-def draw_film(
-    row: int,
-    dataset: FilmDataset,
-    chosen: Sequence[LabelledFilm],
-    visible: NDArray[np.bool_] | None,
-    annotations: Annotations | None,
-) -> ErrorFilm:
+def draw_errors(scored: LabelRun, metrics: LabelMetrics) -> list[tuple[ErrorGroup, list[ErrorFilm]]]:
+    """The worst errors of each kind, with what the network saw of each film and the lesions that are known."""
+    return [
+        (group, [draw_film(scored, error.row) for error in group.errors])
+        for group in find_label_errors(scored.predictions, metrics, scored.config.worst)
+    ]
+
+
+def draw_film(scored: LabelRun, row: int) -> ErrorFilm:
     """A film of the report, with what the network saw of it and the lesions that are known."""
-    image = dataset[0, row]["image"][0].numpy()
+    image, film = scored.dataset[0, row]["image"][0].numpy(), scored.chosen[row]
     height, width = image.shape
-    lesions = () if annotations is None else annotations.of(chosen[row].index)
+    lesions = () if scored.annotations is None else scored.annotations.of(film.index)
     return ErrorFilm(
-        image_id=chosen[row].image_id,
-        patient_id=chosen[row].patient_id,
+        image_id=film.image_id,
+        patient_id=film.patient_id,
         image=image,
-        visible=None if visible is None else visible[row],
+        visible=None if scored.finetuned.masker.kind == "none" else scored.visible[row],
         boxes=[
             (x1 * width, y1 * height, x2 * width, y2 * height) for x1, y1, x2, y2 in (lesion.box for lesion in lesions)
         ],

@@ -12,6 +12,7 @@ from mim.data.groups import Groups, read_groups
 from mim.data.matching import locate
 from mim.data.studies import Study
 from mim.evaluation import Lesions, Predictions
+from mim.evaluation.label_predictions import LabelPredictions
 
 OF_THE_SICK = "severity"
 
@@ -29,6 +30,17 @@ def groups_of(config: EvaluateConfig, finetuned: FinetuneConfig, films: Prepared
 def with_film_groups(predictions: Predictions, groups: Groups, films: Sequence[LabelledFilm]) -> Predictions:
     """Adds the columns of films, in the order of the table."""
     return _with(predictions, groups.of_films(films))
+
+
+def with_label_groups(predictions: LabelPredictions, groups: Groups, films: Sequence[LabelledFilm]) -> LabelPredictions:
+    """Adds the columns of films, in the order of the table; of the mildest grade, or without any label, no severity."""
+    columns = groups.of_films(films)
+    if OF_THE_SICK in columns and predictions.kind != "classes":
+        worst = predictions.label if predictions.kind == "ordered" else predictions.label.max(axis=1)
+        columns[OF_THE_SICK] = [
+            value if own > 0 else "" for value, own in zip(columns[OF_THE_SICK], worst, strict=True)
+        ]
+    return replace(predictions, columns={**predictions.columns, **columns})
 
 
 def with_study_groups(predictions: Predictions, groups: Groups, studies: Sequence[Study]) -> Predictions:

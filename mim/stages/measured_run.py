@@ -17,7 +17,7 @@ from mim.evaluation import Predictions
 from mim.stages.classifier import TaskDescription
 from mim.stages.common import logger
 from mim.stages.finished_run import read_finished
-from mim.stages.label_kinds import label_kind, label_words, require_two_classes
+from mim.stages.label_kinds import LabelKind, label_kind
 from mim.stages.own_tables import gives_figures
 
 Found = TypeVar("Found")
@@ -59,16 +59,10 @@ class FinishedRun:
         """Films of a split, each with its patient and the name of its class."""
         return {(row.image_id, row.patient_id, row.label) for row in self.rows if row.split == name}
 
-    def require_two_classes(self, what: str) -> None:
-        """Refuses what is only there for two classes.
-
-        Raises:
-            MimError: it is a classifier of more classes, of grades, or of several labels.
-        """
-        if self.settings.task == "classify":
-            classes = self.description.classes
-            kind = label_kind(self.settings, classes)
-            require_two_classes(kind, label_words(kind, classes), f"{self.path}: {what}")
+    @property
+    def labels(self) -> LabelKind:
+        """What its labels are; those of other tasks than `classify` are measured as two classes."""
+        return label_kind(self.settings, self.description.classes) if self.settings.task == "classify" else "two"
 
     @property
     def checkpoint(self) -> str:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shutil
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
@@ -11,12 +13,16 @@ import numpy as np
 import pytest
 from door_calls import BRIEF, NETWORK, Said, call, own_logging, read_metrics, succeed
 from jsonschema import Draft202012Validator
+from safetensors.torch import load_file, save_file
 
 from mim.config import FinetuneConfig, load_config
 from mim.errors import MimError
 from mim.evaluation.label_predictions import LabelPredictions
+from mim.evaluation.label_questions import mean_auroc
 from mim.masking.threshold.__main__ import main as choose_threshold
 from mim.predict import main as predict
+from mim.stages.measured_labels import read_labels
+from mim.stages.measured_run import FinishedRun
 from mim.stages.sweep import sweep
 from mim.stages.sweep_plan import SweepRequest
 
@@ -32,20 +38,24 @@ SCHEMA = json.loads((files("mim.evaluation") / "schemas" / "metrics.schema.json"
 
 @pytest.fixture(scope="session")
 def labels(phantom: Path, cache: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """Settings that name the drawn films with labels of every kind; a third of the cells under `old` are empty."""
+    """Settings that name the drawn films with labels of every kind, each patient of a site and of a sex.
+
+    A third of the cells under `old` are empty.
+    """
     with (phantom / "labelled" / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     patients = sorted({row["patient_id"] for row in rows})
     table = tmp_path_factory.mktemp("labels") / "labels.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("image", "patient_id", "split", "kind", "depth", "sick", "old", "east"))
+        writer.writerow(("image", "patient_id", "split", "kind", "depth", "sick", "old", "east", "site", "sex"))
         for number, row in enumerate(rows):
             place = patients.index(row["patient_id"])
             split = ("train", "train", "val", "test")[place % 4]
             kind, depth = ("bone", "root", "crown")[number % 3], ("dentine", "none", "enamel")[number % 3]
             old = "" if number % 3 == 0 else number % 2
-            writer.writerow((row["image"], row["patient_id"], split, kind, depth, row["caries"], old, number // 2 % 2))
+            told = (row["image"], row["patient_id"], split, kind, depth, row["caries"], old, number // 2 % 2)
+            writer.writerow((*told, f"{('Zebra', 'Aardvark')[place % 2]} clinic", "fm"[place // 4 % 2]))
     return (cache, f"data.path={phantom / 'labelled'}", f"data.labels={table}")
 
 
@@ -104,7 +114,16 @@ def test_a_run_is_trained_watched_and_measured(kind: str, runs: dict[str, Path],
         assert block["questions"][1]["unknown"] == (table.of("test").label[:, 1] == -1).sum() > 0
     else:
         np.testing.assert_allclose(table.score.sum(axis=1), 1)
+    assert {"site", "sex"} <= set(table.columns), "films are measured by group"
+    groups = content["blocks"]["strata"]["sex"]
+    assert sum(group["counts"]["films"] for group in groups) == block["films"]
+    assert set(content["blocks"]["strata_by_question"]) == {question["name"] for question in block["questions"]}
+    for name in ("label_operating_points", "label_calibration", "label_usefulness"):
+        assert name in content["blocks"]
     page = (output / "report.html").read_text()
+    assert "By sex, worst first" in page
+    assert "Zebra" not in page + (output / "predictions.csv").read_text(), "a site is a number"
+    assert "Near copies of test films" in page
     assert "Only of two classes there are: AUROC behind other masks" in page
     assert page.count("data:image/png;base64,") >= 2
     assert ("mask" in content["blocks"]) == (kind == "several"), "what the mask hides of lesions stands first"
@@ -140,18 +159,51 @@ def test_blocks_of_two_classes_are_refused_in_a_line(kind: str, block: str, runs
     assert f"{block.split('.')[0]} is measured only of runs with task=classify and two classes" in error
 
 
-def test_groups_are_refused_in_a_line(runs: dict[str, Path]) -> None:
-    assert "groups are told apart only of two classes" in call("evaluate", runs["classes"], "groups=[site]").error()
+def test_two_runs_are_compared_on_the_same_films(kind: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    succeed("evaluate", runs[kind], *QUICK)
+    other, output = tmp_path / "other", tmp_path / "out"
+    shutil.copytree(runs[kind], other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: -own if name.startswith("head.") else own for name, own in weights.items()},
+              other / "model.safetensors")  # fmt: skip
+    said = succeed("evaluate", runs[kind], other, *QUICK, f"output={output}")
+    assert "other: its evaluation is of other weights or of another split and is made again" in said.err
+    assert "difference of mean AUROC" in said.out
+    content = json.loads((output / "metrics.json").read_text())
+    Draft202012Validator(SCHEMA).validate(content)
+    with (output / "comparison.csv").open(newline="") as file:
+        rows = {row["figure"]: row for row in csv.DictReader(file)}
+    one, two = (LabelPredictions.load(output / f"predictions_{name}.csv", kind).of("test")
+                for name in ("first", "second"))  # fmt: skip
+    row = rows["mean_auroc"]
+    areas = [mean_auroc(own.score, own.label, kind) for own in (one, two)]
+    assert [float(row["first"]), float(row["second"])] == pytest.approx(areas)
+    assert float(row["difference"]) == pytest.approx(areas[1] - areas[0])
+    assert content["blocks"]["comparison"]["mean_auroc"]["p"] == pytest.approx(float(row["p"]))
+    assert {f"auroc: {name}" for name in one.questions} <= set(rows)
+    assert ("kappa" in rows) == (kind == "ordered")
+    page = (output / "report.html").read_text()
+    assert "AUROC of " in page
+    assert str(tmp_path) not in page
 
 
-def test_runs_of_more_than_two_classes_are_not_compared(kind: str, runs: dict[str, Path], tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    for file in runs[kind].iterdir():
-        if file.is_file():
-            (copy / file.name).write_bytes(file.read_bytes())
-    error = call("evaluate", runs[kind], copy, f"output={tmp_path / 'out'}").error()
-    assert "a comparison is made of runs with two classes" in error
+def test_a_table_that_is_not_of_the_figures_beside_it_is_made_again(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs["classes"], run)
+    succeed("evaluate", run, *QUICK)
+    assert read_labels(FinishedRun.read(run)) is not None
+    table = LabelPredictions.load(run / "predictions.csv", "classes")
+    replace(table, score=table.score[:, ::-1]).save(run / "predictions.csv")
+    assert read_labels(FinishedRun.read(run)) is None
+
+
+def test_runs_that_take_their_labels_otherwise_are_not_compared(runs: dict[str, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(runs["ordered"], other)
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("label_kind: ordered", "label_kind: classes"))
+    error = call("evaluate", runs["ordered"], other, f"output={tmp_path / 'out'}").error()
+    assert "was trained with data.label_kind=classes" in error
 
 
 def test_a_sweep_is_refused_before_anything_is_trained(kind: str, labels: tuple[str, ...], tmp_path: Path) -> None:
@@ -177,7 +229,8 @@ def test_labels_that_changed_since_the_training_stop_the_evaluation(
     before = table.read_text()
     lines = before.splitlines()
     changed = next(n for n, line in enumerate(lines) if line.split(",")[2:3] == ["test"] and line.split(",")[6] == "")
-    lines[changed] = ",".join([*lines[changed].split(",")[:6], "1", lines[changed].split(",")[7]])
+    cells = lines[changed].split(",")
+    lines[changed] = ",".join([*cells[:6], "1", *cells[7:]])
     try:
         table.write_text("\n".join(lines) + "\n")
         error = call("evaluate", runs["several"], f"output={tmp_path}", *QUICK).error()

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from labelled import films_of
 from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
@@ -25,38 +26,13 @@ from mim.evaluation.confusion_plot import confusion_plot
 from mim.evaluation.label_card import facts_of_labels
 from mim.evaluation.label_errors import find_label_errors
 from mim.evaluation.label_predictions import LabelPredictions
-from mim.evaluation.label_questions import LabelKind, answers, mean_auroc
+from mim.evaluation.label_questions import answers, mean_auroc
 from mim.evaluation.label_report import ErrorFilm, write_label_report
 from mim.evaluation.label_section import labels_section, left_out_section
 from mim.evaluation.ordinal import median_grade, quadratic_kappa_statistic
 
 QUICK = Settings(bootstrap=100)
 SCHEMA = json.loads((files("mim.evaluation") / "schemas" / "metrics.schema.json").read_text(encoding="utf-8"))
-
-
-def films_of(kind: LabelKind, films: int = 240, classes: int = 4, seed: int = 0) -> LabelPredictions:
-    """Films whose scores know something of their labels; two films a patient; scores tie."""
-    draws = np.random.default_rng(seed)
-    patients = np.arange(films) // 2
-    if kind == "several":
-        label = (draws.random((films, classes)) < 0.35).astype(int)
-        score = np.round(1 / (1 + np.exp(-draws.normal(1.5 * (label - 0.5)))), 2)
-        label[draws.random(label.shape) < 0.2] = -1
-    else:
-        label = draws.integers(classes, size=films)
-        near = -np.abs(label[:, None] - np.arange(classes)) if kind == "ordered" else np.eye(classes)[label]
-        odds = np.exp(1.2 * near + draws.normal(0, 0.7, (films, classes)))
-        score = odds / odds.sum(axis=1, keepdims=True)
-    return LabelPredictions(
-        tuple(f"c{place}" for place in range(classes)),
-        kind,
-        [f"film{number:03d}" for number in range(films)],
-        [f"{patient:08x}" for patient in patients],
-        np.where(patients % 3 == 0, "val", "test").tolist(),
-        label,
-        score,
-        np.round(draws.uniform(0.4, 0.6, films), 3),
-    )
 
 
 @pytest.fixture(params=["classes", "ordered", "several"])
@@ -325,7 +301,7 @@ def test_the_report_is_written_and_its_figures_fit_the_schema(
     report = write_label_report(tmp_path, sections, metrics.settings, header, about, shown, ["Beware <them>."])
     page = report.read_text()
     assert "Beware &lt;them&gt;." in page
-    assert page.count("data:image/png;base64,") == 2 * sum(len(group.errors) for group in groups)
+    assert page.count("data:image/png;base64,") == 3 * sum(len(group.errors) for group in groups)
     assert "://" not in page.replace("http://www.w3.org", ""), "it asks nobody for anything"
     content = json.loads((tmp_path / "metrics.json").read_text())
     Draft202012Validator(SCHEMA).validate(content)

@@ -26,8 +26,11 @@ from mim.evaluation import (
 )
 from mim.evaluation.class_metrics import measure_labels
 from mim.evaluation.figures import FIGURES
+from mim.evaluation.label_calibration import label_calibration_section
+from mim.evaluation.label_decisions import label_points_section, label_usefulness_section
 from mim.evaluation.label_predictions import LabelPredictions
 from mim.evaluation.label_section import labels_section
+from mim.evaluation.label_strata import label_strata_sections
 from mim.evaluation.segmentation import overlap
 
 SCHEMA = json.loads((files("mim.evaluation") / "schemas" / "metrics.schema.json").read_text(encoding="utf-8"))
@@ -49,9 +52,15 @@ def every_section(films: Predictions, drawn: tuple[Detections, Lesions]) -> list
         films.label * 2,
         np.stack([1 - films.score, films.score / 2, films.score / 2], axis=1),
         films.keep_rate,
+        sites,
     )
+    metrics = measure_labels(graded, settings)
     return [
-        labels_section(measure_labels(graded, settings), graded),
+        labels_section(metrics, graded),
+        label_points_section(graded, settings),
+        label_calibration_section(graded, settings),
+        label_usefulness_section(graded, metrics),
+        label_strata_sections(graded, metrics, settings)[1],
         operating_points_section(films, settings),
         calibration_section(films, settings),
         decision_section(films, settings),
