@@ -8,8 +8,10 @@ import numpy.typing as npt
 
 from mim.errors import MimError
 from mim.evaluation.bootstrap import Floats, Integers, Statistic, auroc_statistic
+from mim.evaluation.class_metrics import mean_auroc_statistic
 from mim.evaluation.coco import coco_names, coco_statistic
 from mim.evaluation.detections import Detections, Lesions, join
+from mim.evaluation.label_predictions import LabelPredictions
 from mim.evaluation.predictions import Predictions
 
 
@@ -33,6 +35,9 @@ class CurveFigure:
 
 
 AUROC = CurveFigure("auroc", "AUROC", "AUC", 0.5, "the films are of one class only, so there is no ROC curve")
+MEAN_AUROC = CurveFigure(
+    "mean_auroc", "Mean AUROC", "mean AUC", 0.5, "no class or label has films with it and films without it"
+)
 AP50 = CurveFigure("ap50", "AP50", "AP50", None, "the films hold no lesion, so there is no precision over recall")
 
 
@@ -65,6 +70,14 @@ def auroc_on_test(predictions: Predictions) -> OnTest:
     label = np.asarray(own.label, dtype=np.int64)
     images, patients = tuple(own.image_id), tuple(own.patient_id)
     return OnTest(AUROC, images, patients, tuple(label.tolist()), label, auroc_statistic(label, own.score))
+
+
+def mean_auroc_on_test(predictions: LabelPredictions) -> OnTest:
+    """Mean AUROC of several classes against the rest, of cuts between grades, or of several labels."""
+    test = predictions.of("test")
+    own = test.rows(np.argsort(np.array(test.image_id, dtype=str), kind="stable"))
+    truth = tuple(str(row) for row in own.label.tolist())
+    return OnTest(MEAN_AUROC, tuple(own.image_id), tuple(own.patient_id), truth, None, mean_auroc_statistic(own))
 
 
 def ap50_on_test(detections: Detections, lesions: Lesions) -> OnTest:

@@ -74,23 +74,6 @@ def check_label_settings(config: FinetuneConfig) -> None:
             )
 
 
-def require_two_classes(kind: LabelKind, words: str, what: str) -> None:
-    """Refuses what is only there for two classes.
-
-    Args:
-        kind: of the run.
-        words: the kind in words.
-        what: that which is asked for, such as `a comparison`.
-
-    Raises:
-        MimError: the run has more classes, grades, or several labels.
-    """
-    if kind != "two":
-        raise MimError(
-            f"{what} is made of runs with two classes, and this has {words}; evaluate.py measures each by itself"
-        )
-
-
 def check_asked(config: FinetuneConfig, classes: Sequence[str], *, threshold: float | None, dicom: bool) -> None:
     """Refuses what only a prediction of two classes has.
 

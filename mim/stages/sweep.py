@@ -11,10 +11,8 @@ from mim.config import EvaluateConfig, FaithfulnessConfig, FinetuneConfig, door,
 from mim.data.locking import locked
 from mim.errors import Interrupted, MimError
 from mim.stages.common import logger, start_logging, write_lines, writing
-from mim.stages.finetune import join_labels
-from mim.stages.label_kinds import label_kind, label_words, require_two_classes, task_labels
 from mim.stages.measured_run import FinishedRun
-from mim.stages.sweep_curves import CURVES, Swept
+from mim.stages.sweep_curves import Curve, Swept, choose_curve
 from mim.stages.sweep_plan import SCRATCH, PlannedRun, SweepRequest, check_begun, plan_runs
 from mim.stages.sweep_results import SweptRun, write_results, write_runs
 from mim.stages.task_kinds import check_settings, evaluate, finetune
@@ -35,7 +33,7 @@ def sweep(request: SweepRequest) -> Path:
         Interrupted: the sweep was asked to stop.
     """
     check_settings(request.config)
-    check_labels(request.config)
+    curve = choose_curve(request.config)
     planned = plan_runs(request)
     with locked(request.output / ".lock", wait=False) as held:
         if not held:
@@ -53,9 +51,9 @@ def sweep(request: SweepRequest) -> Path:
             begun = time.monotonic()
             for place, run in enumerate(planned):
                 logger.info("run %d of %d: %s", place + 1, len(planned), run)
-                swept[place] = attempt(run, request)
+                swept[place] = attempt(run, request, curve)
                 with writing(request.output):
-                    write_runs(request, swept)
+                    write_runs(request, curve, swept)
                 minutes = (time.monotonic() - begun) / 60
                 logger.info("%d of %d runs after %.1f minutes", place + 1, len(planned), minutes)
                 if asked:  # and something below took the stop for an error of its own
@@ -63,7 +61,7 @@ def sweep(request: SweepRequest) -> Path:
         failed = [run for run in swept if run.state == "failed"]
         if len(failed) < len(swept):
             with writing(request.output):
-                write_lines(*write_results(request, swept))
+                write_lines(*write_results(request, curve, swept))
     if failed:
         raise MimError(
             f"{request.output}: {len(failed)} of {len(swept)} runs failed, the first ({failed[0].planned}): "
@@ -72,31 +70,10 @@ def sweep(request: SweepRequest) -> Path:
     return request.output
 
 
-def check_labels(config: FinetuneConfig) -> None:
-    """Refuses what no curve against the number of labels is drawn of, before anything is trained.
-
-    Raises:
-        MimError: the task has no curve; labels are of more than two classes, grades, or several; or data and
-            labels do not go together.
-    """
-    if config.task not in CURVES:
-        known = " or ".join(CURVES)
-        raise MimError(f"of runs with task={config.task} no curve against the number of labels is drawn: give {known}")
-    if config.task != "classify":
-        return
-    labels = task_labels(config)
-    if labels != "classes":
-        require_two_classes(labels, "grades" if labels == "ordered" else "several labels", "a sweep")
-    if config.data.labels is not None and config.data.target is not None:
-        classes = join_labels(config)[1].classes
-        kind = label_kind(config, classes)
-        require_two_classes(kind, label_words(kind, classes), "a sweep")
-
-
-def attempt(planned: PlannedRun, request: SweepRequest) -> SweptRun:
+def attempt(planned: PlannedRun, request: SweepRequest, curve: Curve) -> SweptRun:
     """Trains and measures one run, or finds that it is done; a failure is kept, with its reason."""
     try:
-        return SweptRun(planned, one_run(planned, request))
+        return SweptRun(planned, one_run(planned, request, curve))
     except Interrupted:
         raise
     except MimError as error:
@@ -108,7 +85,7 @@ def attempt(planned: PlannedRun, request: SweepRequest) -> SweptRun:
     return SweptRun(planned, reason=" ".join(reason.split()))
 
 
-def one_run(planned: PlannedRun, request: SweepRequest) -> Swept:
+def one_run(planned: PlannedRun, request: SweepRequest, curve: Curve) -> Swept:
     """Trains and measures one run, as far as that is not done.
 
     Raises:
@@ -125,7 +102,7 @@ def one_run(planned: PlannedRun, request: SweepRequest) -> Swept:
         accelerator=planned.config.training.accelerator,
         faithfulness=FaithfulnessConfig(enabled=False),
     )
-    return CURVES[planned.config.task].measure(FinishedRun.read(planned.folder), config, evaluate)
+    return curve.measure(FinishedRun.read(planned.folder), config, evaluate)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,13 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from mim.config import EvaluateConfig
+from mim.config import EvaluateConfig, FinetuneConfig
 from mim.errors import MimError
-from mim.evaluation.curve_figures import AP50, AUROC, CurveFigure, OnTest, ap50_on_test, auroc_on_test
+from mim.evaluation.curve_figures import (
+    AP50,
+    AUROC,
+    MEAN_AUROC,
+    CurveFigure,
+    OnTest,
+    ap50_on_test,
+    auroc_on_test,
+    mean_auroc_on_test,
+)
+from mim.stages.finetune import join_labels
+from mim.stages.label_kinds import label_kind
 from mim.stages.measured_detector import MeasuredDetector, measured_detector
+from mim.stages.measured_labels import MeasuredLabels, measured_labels
 from mim.stages.measured_run import FinishedRun, Measure, MeasuredRun, measured
 
-Swept = MeasuredRun | MeasuredDetector
+Swept = MeasuredRun | MeasuredDetector | MeasuredLabels
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,7 @@ class Curve:
         figure: the figure.
         measure: reads what a run's evaluation says, or makes it.
         on_test: the figure on the test films.
-        columns: further figures of the test, by name, and where `metrics.json` has each.
+        columns: the figure and further ones of the test, by name, and where `metrics.json` has each.
     """
 
     figure: CurveFigure
@@ -46,6 +58,13 @@ class Curve:
 def _measure_scores(run: FinishedRun, config: EvaluateConfig, measure: Measure) -> MeasuredRun:
     found = measured(run, config, measure)
     if unscored := int(np.isnan(found.predictions.of("test").score).sum()):
+        raise MimError(f"{run.path}: {unscored} test films have no score; look for a diverged training")
+    return found
+
+
+def _measure_labels(run: FinishedRun, config: EvaluateConfig, measure: Measure) -> MeasuredLabels:
+    found = measured_labels(run, config, measure)
+    if unscored := int((~found.predictions.of("test").is_scored).sum()):
         raise MimError(f"{run.path}: {unscored} test films have no score; look for a diverged training")
     return found
 
@@ -77,5 +96,27 @@ _BOXES = Curve(
         }
     ),
 )
+_LABELS = Curve(
+    MEAN_AUROC,
+    _measure_labels,
+    lambda own: mean_auroc_on_test(own.predictions),
+    MappingProxyType({"mean_auroc": ("blocks", "labels", "overall", "mean_auroc")}),
+)
 CURVES: Mapping[str, Curve] = MappingProxyType({"classify": _SCORES, "study": _SCORES, "detect": _BOXES})
-"""By task."""
+"""By task; a classifier of more than two classes, of grades or of several labels has its own."""
+
+
+def choose_curve(config: FinetuneConfig) -> Curve:
+    """What is drawn of runs with these settings; films' labels are read to know how many classes there are.
+
+    Raises:
+        MimError: of the task nothing is drawn; or data and labels do not go together.
+    """
+    if config.task not in CURVES:
+        known = " or ".join(CURVES)
+        raise MimError(f"of runs with task={config.task} no curve against the number of labels is drawn: give {known}")
+    if config.task == "classify" and config.data.labels is not None and config.data.target is not None:
+        labelled = join_labels(config)[1]
+        if label_kind(config, labelled.labels or labelled.classes) != "two":
+            return _LABELS
+    return CURVES[config.task]

@@ -14,7 +14,7 @@ from mim.evaluation.label_efficiency_plot import efficiency_file, efficiency_pic
 from mim.evaluation.label_efficiency_section import label_efficiency_section
 from mim.evaluation.page import write_page
 from mim.files import write_atomically
-from mim.stages.sweep_curves import CURVES, Curve, Swept
+from mim.stages.sweep_curves import Curve, Swept
 from mim.stages.sweep_plan import SCRATCH, PlannedRun, SweepRequest
 
 SCHEMA_VERSION = 1
@@ -34,18 +34,13 @@ class SweptRun:
         return "done" if self.measured else "failed" if self.reason else "waiting"
 
 
-def curve_of(request: SweepRequest) -> Curve:
-    """What is measured of the runs of a sweep."""
-    return CURVES[request.config.task]
-
-
-def write_runs(request: SweepRequest, swept: Sequence[SweptRun]) -> None:
+def write_runs(request: SweepRequest, curve: Curve, swept: Sequence[SweptRun]) -> None:
     """Writes sweep.csv, a row a run."""
-    rows = [run_row(request, run) for run in swept]
+    rows = [run_row(request, curve, run) for run in swept]
     write_atomically(request.output / "sweep.csv", to_csv(tuple(rows[0]), (list(row.values()) for row in rows)))
 
 
-def write_results(request: SweepRequest, swept: Sequence[SweptRun]) -> list[str]:
+def write_results(request: SweepRequest, curve: Curve, swept: Sequence[SweptRun]) -> list[str]:
     """Writes everything about the runs that are done, of which there must be one.
 
     Returns:
@@ -55,7 +50,6 @@ def write_results(request: SweepRequest, swept: Sequence[SweptRun]) -> list[str]
     inits = list(dict.fromkeys(run.planned.init for run in swept))
     baseline = SCRATCH if SCRATCH in inits and len(inits) > 1 else None
     done = [(run.planned, run.measured) for run in swept if run.measured is not None]
-    curve = curve_of(request)
     trials = [Trial(run.init, run.fraction, run.seed, count_labels(own)[0], curve.on_test(own)) for run, own in done]
     found = measure_label_efficiency(trials, inits, settings, baseline=baseline)
     section = label_efficiency_section(found, settings, baseline)
@@ -64,7 +58,7 @@ def write_results(request: SweepRequest, swept: Sequence[SweptRun]) -> list[str]
         "schema_version": SCHEMA_VERSION,
         "header": {key: done[0][1].header[key] for key in ("target", "data", "version")},
         "settings": {"bootstrap": request.bootstrap, "confidence": request.confidence, "seed": settings.seed},
-        "runs": [run_row(request, run) for run in swept],
+        "runs": [run_row(request, curve, run) for run in swept],
         **section.figures,
         "warnings": warnings,
     }
@@ -76,14 +70,14 @@ def write_results(request: SweepRequest, swept: Sequence[SweptRun]) -> list[str]
     for plot in section.plots:
         write_atomically(output / "label_efficiency.svg", efficiency_file(found, plot.caption))
         write_atomically(output / "label_efficiency.png", efficiency_picture(found))
-    sections = [section, runs_section(request, swept)]
+    sections = [section, runs_section(request, curve, swept)]
     write_page(output / "report.html", f"Label efficiency: {content['header']['target']}", sections, warnings)
     return [*(f"warning: {line}" for line in warnings), *section.summary, f"report: {output / 'report.html'}"]
 
 
-def run_row(request: SweepRequest, run: SweptRun) -> dict[str, Any]:
+def run_row(request: SweepRequest, curve: Curve, run: SweptRun) -> dict[str, Any]:
     """One run, a row of sweep.csv; what is not known is null."""
-    planned, curve = run.planned, curve_of(request)
+    planned = run.planned
     columns = ("init", "fraction", "seed", "state", "labels", "patients", *curve.columns, "run", "reason")
     row: dict[str, Any] = dict.fromkeys(columns)
     row |= {"init": planned.init, "fraction": planned.fraction, "seed": planned.seed, "state": run.state}
@@ -139,12 +133,12 @@ def doubts(swept: Sequence[SweptRun], done: Sequence[tuple[PlannedRun, Swept]]) 
         yield f"Not all start with the same network, so differences are not of the weights alone ({each})."
 
 
-def runs_section(request: SweepRequest, swept: Sequence[SweptRun]) -> Section:
+def runs_section(request: SweepRequest, curve: Curve, swept: Sequence[SweptRun]) -> Section:
     """All runs, for the page."""
-    figure = curve_of(request).figure
+    figure = curve.figure
     rows = []
     for run in swept:
-        row = run_row(request, run)
+        row = run_row(request, curve, run)
         value = "–" if row[figure.name] is None else f"{row[figure.name]:.3f}"
         labels = "–" if row["labels"] is None else str(row["labels"])
         said = run.state if run.reason is None else f"{run.state} (sweep.csv says why)"  # reasons name paths

@@ -206,11 +206,18 @@ def test_runs_that_take_their_labels_otherwise_are_not_compared(runs: dict[str, 
     assert "was trained with data.label_kind=classes" in error
 
 
-def test_a_sweep_is_refused_before_anything_is_trained(kind: str, labels: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_sweep_draws_the_mean_auroc(kind: str, labels: tuple[str, ...], tmp_path: Path) -> None:
     config = load_config(FinetuneConfig, None, [*SMALL, *labels, *KINDS[kind], "masker.kind=none"])
-    with pytest.raises(MimError, match="a sweep is made of runs with two classes"):
-        sweep(SweepRequest(config, (0.5,), (0,), ("scratch",), tmp_path / "sweep"))
-    assert not (tmp_path / "sweep").exists()
+    output = sweep(SweepRequest(config, (0.5, 1.0), (0,), ("scratch",), tmp_path / "sweep", bootstrap=100))
+    with (output / "sweep.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    points = json.loads((output / "sweep.json").read_text())["points"]
+    for row, point in zip(rows, points, strict=True):
+        table = LabelPredictions.load(output / row["run"] / "predictions.csv", kind).of("test")
+        expected = mean_auroc(table.score, table.label, kind)
+        assert float(row["mean_auroc"]) == pytest.approx(expected)
+        assert point["mean_auroc"]["value"] == pytest.approx(expected)
+    assert "Mean AUROC on the test films" in (output / "report.html").read_text()
 
 
 def test_a_threshold_is_chosen_on_films_of_several_classes(labels: tuple[str, ...], tmp_path: Path) -> None:
