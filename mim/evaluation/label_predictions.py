@@ -95,6 +95,19 @@ class LabelPredictions:
         """Take the rows of one split."""
         return self.rows(np.array([name == split for name in self.split], dtype=bool))
 
+    def followed_by(self, other: Self) -> Self:
+        """Put the rows of another table, of the same names and kind, after these."""
+        return type(self)(
+            self.names,
+            self.kind,
+            [*self.image_id, *other.image_id],
+            [*self.patient_id, *other.patient_id],
+            [*self.split, *other.split],
+            np.concatenate([self.label, other.label]),
+            np.concatenate([self.score, other.score]),
+            np.concatenate([self.keep_rate, other.keep_rate]),
+        )
+
     @property
     def is_scored(self) -> npt.NDArray[np.bool_]:
         """(N,) whether a film has scores."""

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mim.config import EvaluateConfig, TrainingConfig
-from mim.data import LabelledFilm, Splits, save_near_copies, split_hash
+from mim.data import LabelledFilm, Splits, save_near_copies
 from mim.data.annotations import Annotations
 from mim.data.loader import FilmDataset, evaluation_loader
-from mim.errors import MimError
 from mim.evaluation import Settings
 from mim.evaluation.class_metrics import measure_labels
+from mim.evaluation.external import facts_of_external
 from mim.evaluation.label_card import facts_of_labels
 from mim.evaluation.label_errors import find_label_errors
 from mim.evaluation.label_predictions import LabelPredictions
@@ -24,13 +24,22 @@ from mim.evaluation.label_section import labels_section, left_out_section
 from mim.evaluation.model_card import write_model_card
 from mim.stages.classifier import load_classifier
 from mim.stages.common import logger, write_lines, writing
-from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
-from mim.stages.finetune import known_lesions, labelled_films, make_dataset
+from mim.stages.evaluate import (
+    count_lesions,
+    describe_leakage,
+    make_header,
+    open_finished,
+    output_of,
+    own_labelled,
+)
+from mim.stages.external import Opened, films_to_measure
+from mim.stages.finetune import make_dataset
 from mim.stages.label_kinds import known_counts, label_kind, label_words
 from mim.stages.mask_safety import mask_safety
 from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
+from mim.stages.validation_tables import validation_labels
 from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
 
@@ -59,13 +68,8 @@ def evaluate_labels(config: EvaluateConfig) -> Path:
     run, finetuned, description = open_finished(config)
     kind = label_kind(finetuned, description.classes)
     assert kind != "two"
-    films, splits = labelled_films(finetuned)
-    if split_hash(splits) != description.split_hash:
-        raise MimError(
-            f"{run}: labels or splits of {finetuned.data.path} have changed since the run was trained; "
-            "bring the old ones back, or fine-tune again"
-        )
-    chosen = (*splits.val, *splits.test)
+    known = films_to_measure(Opened(config, run, finetuned, description), own_labelled, "labels or splits")
+    films, splits, chosen = known.films, known.splits, known.chosen
     dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
     score, visible = score_labels(load_classifier(run, finetuned, description), dataset, config)
     predictions = LabelPredictions(
@@ -78,9 +82,11 @@ def evaluate_labels(config: EvaluateConfig) -> Path:
         score=score,
         keep_rate=visible.mean(axis=(1, 2)),
     )
+    if not known.own_at_hand:
+        predictions = predictions.followed_by(validation_labels(run, kind))
     settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
     metrics = measure_labels(predictions, settings)
-    annotations = known_lesions(finetuned.data, films)
+    annotations = known.annotations
     hidden = mask_safety(
         config,
         finetuned,
@@ -98,13 +104,14 @@ def evaluate_labels(config: EvaluateConfig) -> Path:
     met = look_for_copies(finetuned, splits)
     target = finetuned.data.target if isinstance(finetuned.data.target, str) else ", ".join(finetuned.data.target or ())
     named = f"{target}: {label_words(kind, description.classes)}" if kind != "several" else target
-    header = make_header(run, finetuned, description, films, chosen, splits, met, named)
+    header = make_header(run, finetuned, description, films, chosen, splits, met, named, known.external)
     header = replace(
         header,
         trained_on={name: count for name, count in header.trained_on.items() if name != "positives"},
         lesions=count_lesions(annotations, splits),
     )
-    warnings = [*describe_unscored(predictions), *met.warnings, *describe_leakage(description, splits)]
+    leakage = describe_leakage(description, splits, known.external)
+    warnings = [*leakage, *describe_unscored(predictions), *met.warnings]
     about = count_by_split(splits)
     shown = None if finetuned.masker.kind == "none" else visible
     errors = [
@@ -112,13 +119,13 @@ def evaluate_labels(config: EvaluateConfig) -> Path:
         for group in find_label_errors(predictions, metrics, config.worst)
     ]
     said = [*warnings, *(line for section in sections for line in section.first_lines)]
-    output = Path(config.output) if config.output else run
+    output = output_of(config, run, header)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         predictions.save(output / "predictions.csv")
         save_near_copies(output / NEAR_COPIES, met.copies)
         facts = facts_of_run(finetuned, description, met) | facts_of_labels(metrics, header, about, said)
-        write_model_card(output, facts, said)
+        write_model_card(output, facts | facts_of_external(known.external, met.counts), said)
         report = write_label_report(output, sections, settings, header, about, errors, warnings)
     for warning in said:
         logger.warning("%s", warning)
@@ -167,6 +174,8 @@ def count_by_split(splits: Splits) -> list[tuple[str, str]]:
     """How many films there are in each split, and of what, for the head of the report."""
     rows = []
     for title, films in (("Training", splits.train), ("Validation", splits.val), ("Test", splits.test)):
+        if not films:
+            continue  # of a run whose own films are not at hand
         patients = len({film.patient_id for film in films})
         if splits.labels:
             known = [known_counts([film.labels for film in films], place) for place in range(len(splits.labels))]

@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 
 from mim.config import EvaluateConfig, FinetuneConfig
 from mim.data import LabelledFilm, PreparedDataset, Splits
+from mim.data.annotations import Annotations
 from mim.data.loader import FilmDataset
 from mim.evaluation import Metrics, Predictions
 from mim.stages.classifier import TaskDescription
@@ -46,6 +47,7 @@ class EvaluationContext:
         description: what the run remembers.
         films: the prepared films.
         splits: who is in which split.
+        annotations: where their lesions are; None = not known.
         dataset: the validation films, then the test films, as the network meets them, without augmentation.
         task: the classifier, in evaluation mode, on the device.
         fabric: the device.
@@ -60,6 +62,7 @@ class EvaluationContext:
     description: TaskDescription
     films: PreparedDataset
     splits: Splits
+    annotations: Annotations | None
     dataset: FilmDataset
     task: MaskedClassifier
     fabric: Fabric
