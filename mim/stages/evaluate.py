@@ -102,6 +102,7 @@ def evaluate(config: EvaluateConfig) -> Path:
         scored,
         predictions,
         metrics,
+        external=known.external is not None,
     )
     sections = [section for block in BLOCKS if (section := block(context)) is not None]
     met = look_for_copies(finetuned, splits)

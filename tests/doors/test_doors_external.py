@@ -28,8 +28,9 @@ SMALL = ("input.image_size=[64,96]", "encoder.timm_args={layers: [1, 1, 1, 1]}")
 DETECT = (CONFIGS / "finetune" / "detect_teeth.yaml", *SMALL, "detect.channels=32", "detect.convolutions=1")
 SEGMENT = (CONFIGS / "finetune" / "segment_caries.yaml", *SMALL, "segment.channels=16")
 BOXES = "data.boxes=lesions.coco.json"
+MASKED = ("masker.kind=threshold", "masker.score=variance", "masker.threshold=quantile:0.4")
 OF_TASK: dict[str, tuple[Any, ...]] = {
-    "classify": (*NETWORK, "data.target=caries", "masker.kind=none", BOXES),
+    "classify": (*NETWORK, "data.target=caries", *MASKED, BOXES),
     "study": (*NETWORK, "data.target=sick", "masker.kind=none", "task=study", "study.hidden=8"),
     "grades": (*NETWORK, "data.target=degree", "data.label_kind=ordered", "masker.kind=none"),
     "labels": (*NETWORK, "data.target=[caries, even]", "masker.kind=none"),
@@ -275,6 +276,20 @@ def test_without_the_runs_own_films_what_it_made_of_them_before_is_taken(made: M
         assert threshold_in(again) == threshold_in(with_films)
     finally:
         moved.rename(made.films)
+
+
+def test_masks_are_judged_on_the_films_that_are_there(classifier: Made, tmp_path: Path) -> None:
+    judged = ("faithfulness.films=4", "faithfulness.resamples=100", "faithfulness.keep_rates=[0.3]")
+    leakage = []
+    for name, data_path in (("with", classifier.films), ("without", None)):
+        away = classifier.films.rename(classifier.folder / "away") if data_path is None else None
+        output = tmp_path / name
+        said = call("evaluate", classifier.run, "--data", classifier.elsewhere, *QUICK, *judged, f"output={output}")
+        if away is not None:
+            away.rename(classifier.films)
+        assert said.status == 0, said.err
+        leakage.append(metrics_in(output)["blocks"]["faithfulness"]["leakage"]["alone"]["masker"])
+    assert leakage[0] == leakage[1], "no film of the run has a part in it"
 
 
 def test_scores_are_those_of_the_prediction(classifier: Made, tmp_path: Path) -> None:
