@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mim import __version__
 from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
-from mim.data import LabelledFilm, PreparedDataset, Splits, count_copies, save_near_copies, split_hash
+from mim.data import LabelledFilm, PreparedDataset, Splits, count_copies, split_hash
 from mim.data.annotations import Annotations
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
@@ -32,11 +32,11 @@ from mim.evaluation import (
     evaluate_predictions,
     write_report,
 )
-from mim.evaluation.external import ExternalTest, facts_of_external
-from mim.evaluation.model_card import facts_of_evaluation, write_model_card
+from mim.evaluation.external import ExternalTest
+from mim.evaluation.model_card import facts_of_evaluation
 from mim.stages.blocks import BLOCKS
 from mim.stages.classifier import TaskDescription, load_classifier
-from mim.stages.common import content_hash, logger, write_lines, writing
+from mim.stages.common import content_hash, logger
 from mim.stages.evaluation_context import EvaluationContext, Scored
 from mim.stages.explain import explain_worst
 from mim.stages.external import Opened, films_to_measure
@@ -44,12 +44,12 @@ from mim.stages.finetune import known_lesions, labelled_films, make_dataset
 from mim.stages.finished_run import load_init, read_finished
 from mim.stages.groups import with_film_groups
 from mim.stages.model_card import facts_of_run
-from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import CopiesMet, look_for_copies
 from mim.stages.pretrain_films import make_dataset as make_pretraining_dataset
 from mim.stages.pretrain_pictures import PICTURED_FILMS, reconstruct
 from mim.stages.tested_films import TestedFilms
 from mim.stages.validation_tables import validation_scores
+from mim.stages.write_evaluation import output_of, write_evaluation
 from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
 
@@ -65,24 +65,64 @@ def evaluate(config: EvaluateConfig) -> Path:
     """
     run, finetuned, description = open_finished(config)
     known = films_to_measure(Opened(config, run, finetuned, description), own_labelled, "labels or splits")
-    films, splits, chosen = known.films, known.splits, known.chosen
+    context, every_film, unscored = measure(config, run, finetuned, description, known)
+    splits, metrics = context.splits, context.metrics
+    sections = [section for block in BLOCKS if (section := block(context)) is not None]
+    met = look_for_copies(finetuned, splits)
+    header = replace(
+        make_header(run, finetuned, description, known.films, context.chosen, splits, met, external=known.external),
+        lesions=count_lesions(known.annotations, splits),
+    )
+    gaps = [line for section in sections for line in section.first_lines]
+    warnings = [*describe_leakage(description, splits, known.external), *unscored, *met.warnings, *gaps]
+    reconstructions, why_none = rebuild(finetuned, known.films, splits)
+    cases = worst_cases(context, explain_worst(context, sections))
+
+    def write(output: Path) -> Path:
+        every_film.save(output / "predictions.csv")
+        metrics.save(output / "metrics.json", header, warnings, sections)
+        return write_report(
+            output,
+            metrics,
+            context.predictions,
+            cases,
+            reconstructions,
+            header,
+            warnings,
+            sections=sections,
+            why_no_reconstructions=why_none,
+        )
+
+    facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
+    lines = [*summarise(metrics, config.confidence), *(line for section in sections for line in section.summary)]
+    said = [*warnings, *metrics.warnings]
+    return write_evaluation(output_of(config, run, header), header, met, facts, said, write, lines)
+
+
+def measure(
+    config: EvaluateConfig, run: Path, finetuned: FinetuneConfig, description: TaskDescription, known: TestedFilms
+) -> tuple[EvaluationContext, Predictions, tuple[str, ...]]:
+    """Scores films and computes the figures.
+
+    Returns:
+        What the blocks of the report are made from; the table of all films; and a sentence for each thing that has no
+        score and is left out of the former.
+    """
+    splits, size = known.splits, description.encoder.image_size
     groups = known.groups_for(config, finetuned)
-    dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
-    task = load_classifier(run, finetuned, description)
+    dataset = make_dataset(finetuned, known.films, known.chosen, size, training=False)
     fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
-    task = fabric.to_device(task)
+    task = fabric.to_device(load_classifier(run, finetuned, description))
     scored = score_films(task, dataset, fabric, config.batch_size)
-    every_film = with_film_groups(to_predictions(splits, scored), groups, chosen)
+    every_film = with_film_groups(to_predictions(splits, scored), groups, known.chosen)
     if not known.own_at_hand:
         every_film = every_film.followed_by(validation_scores(run))
     admitted = admit(every_film)
     if len(admitted.predictions) < len(every_film):
         splits, scored = leave_out_unscored(splits, scored)
-        chosen = (*splits.val, *splits.test)
-        dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
-    predictions = admitted.predictions
+        dataset = make_dataset(finetuned, known.films, (*splits.val, *splits.test), size, training=False)
     metrics = evaluate_predictions(
-        predictions,
+        admitted.predictions,
         bootstrap=config.bootstrap,
         confidence=config.confidence,
         specificity=config.specificity,
@@ -93,69 +133,24 @@ def evaluate(config: EvaluateConfig) -> Path:
         run,
         finetuned,
         description,
-        films,
+        known.films,
         splits,
         known.annotations,
         dataset,
         task,
         fabric,
         scored,
-        predictions,
+        admitted.predictions,
         metrics,
         external=known.external is not None,
     )
-    sections = [section for block in BLOCKS if (section := block(context)) is not None]
-    met = look_for_copies(finetuned, splits)
-    header = replace(
-        make_header(run, finetuned, description, films, chosen, splits, met, external=known.external),
-        lesions=count_lesions(known.annotations, splits),
-    )
-    warnings = [
-        *describe_leakage(description, splits, known.external),
-        *admitted.warnings,
-        *met.warnings,
-        *(line for section in sections for line in section.first_lines),
-    ]
-    reconstructions, why_none = rebuild(finetuned, films, splits)
-    output = output_of(config, run, header)
-    cases = worst_cases(context, explain_worst(context, sections))
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
-        every_film.save(output / "predictions.csv")
-        save_near_copies(output / NEAR_COPIES, met.copies)
-        metrics.save(output / "metrics.json", header, warnings, sections)
-        said = [*warnings, *metrics.warnings]
-        facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
-        write_model_card(output, facts | facts_of_external(known.external, met.counts), said)
-        report = write_report(
-            output,
-            metrics,
-            predictions,
-            cases,
-            reconstructions,
-            header,
-            warnings,
-            sections=sections,
-            why_no_reconstructions=why_none,
-        )
-    for warning in said:
-        logger.warning("%s", warning)
-    summaries = [line for section in sections for line in section.summary]
-    write_lines(*summarise(metrics, config.confidence), *summaries, f"report: {report}")
-    return output
+    return context, every_film, admitted.warnings
 
 
 def own_labelled(finetuned: FinetuneConfig) -> TestedFilms:
     """Opens the labelled films of a run, as its training did."""
     films, splits = labelled_films(finetuned)
     return TestedFilms(films, splits, split_hash(splits), known_lesions(finetuned.data, films))
-
-
-def output_of(config: EvaluateConfig, run: Path, header: Header) -> Path:
-    """Where the report goes: where `output` says, else into the run, or into a folder of an external test set."""
-    if config.output:
-        return Path(config.output)
-    return run if header.external is None else run / f"external-{header.data[:8]}"
 
 
 def open_finished(config: EvaluateConfig) -> tuple[Path, FinetuneConfig, TaskDescription]:

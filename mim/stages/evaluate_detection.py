@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
-from mim.data import LabelledFilm, save_near_copies
+from mim.data import LabelledFilm
 from mim.data.loader import Batched
 from mim.data.manifest import ManifestRow
 from mim.evaluation import (
@@ -21,22 +21,19 @@ from mim.evaluation import (
     write_detection_report,
 )
 from mim.evaluation.detection_card import facts_of_detection
-from mim.evaluation.external import facts_of_external
-from mim.evaluation.model_card import write_model_card
 from mim.stages.annotated_films import annotated_films, count_boxes
-from mim.stages.common import logger, write_lines, writing
 from mim.stages.detection import load_detector, make_detection_dataset
 from mim.stages.detection_mask import detector_mask
-from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished, output_of
+from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
 from mim.stages.external import Opened, films_to_measure
 from mim.stages.found_boxes import Found, find_boxes, stored_part, to_detections, to_lesions
 from mim.stages.groups import with_lesion_groups
 from mim.stages.model_card import facts_of_run
-from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
 from mim.stages.predict_boxes import NO_NUMBERS, has_numbers
 from mim.stages.tested_films import TestedFilms
 from mim.stages.validation_tables import followed_by_validation
+from mim.stages.write_evaluation import output_of, write_evaluation
 from mim.training import make_fabric
 
 
@@ -82,23 +79,19 @@ def evaluate_detector(config: EvaluateConfig) -> Path:
     hidden = detector_mask(config, finetuned, known, found, description.encoder.image_size)
     before = () if hidden is None else (hidden,)
     missed, false = worst_films(config, finetuned, searched, chosen, rows, dataset, found)
-    output = output_of(config, run, header)
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
+
+    def write(output: Path) -> Path:
         detections.save(output / "detections.csv")
         lesions.save(output / "lesions.csv")
-        save_near_copies(output / NEAR_COPIES, met.copies)
-        facts = facts_of_run(finetuned, description, met) | facts_of_detection(section, settings, header, warnings)
-        first_lines = [line for one in (*before, section) for line in one.first_lines]
-        write_model_card(output, facts | facts_of_external(external, met.counts), [*warnings, *first_lines])
-        report = write_detection_report(output, section, settings, header, missed, false, warnings, before)
-    for warning in (*warnings, *first_lines):
-        logger.warning("%s", warning)
-    test = known.splits.test
+        return write_detection_report(output, section, settings, header, missed, false, warnings, before)
+
+    facts = facts_of_run(finetuned, description, met) | facts_of_detection(section, settings, header, warnings)
+    said = [*warnings, *(line for one in (*before, section) for line in one.first_lines)]
+    output, test = output_of(config, run, header), known.splits.test
     counted = f"test: {len(test)} films of {len({film.patient_id for film in test})} patients"
     summaries = (line for one in (*before, section) for line in one.summary)
-    write_lines(counted, *summaries, f"detections: {output / 'detections.csv'}", f"report: {report}")
-    return output
+    lines = [counted, *summaries, f"detections: {output / 'detections.csv'}"]
+    return write_evaluation(output, header, met, facts, said, write, lines)
 
 
 def own_annotated(finetuned: FinetuneConfig) -> TestedFilms:

@@ -29,7 +29,6 @@ from mim.stages.evaluate import (
     describe_leakage,
     make_header,
     open_finished,
-    output_of,
     own_labelled,
 )
 from mim.stages.external import Opened, films_to_measure
@@ -40,6 +39,7 @@ from mim.stages.model_card import facts_of_run
 from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
 from mim.stages.validation_tables import validation_labels
+from mim.stages.write_evaluation import output_of
 from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
 

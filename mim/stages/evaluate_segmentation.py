@@ -33,7 +33,7 @@ from mim.evaluation.segmentation_section import WITHOUT_CHOICE
 from mim.stages.annotated_films import AnnotatedFilms, count_boxes
 from mim.stages.classifier import TaskDescription
 from mim.stages.common import logger, write_lines, writing
-from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished, output_of
+from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
 from mim.stages.external import Opened, films_to_measure
 from mim.stages.found_boxes import stored_part
 from mim.stages.mask_safety import mask_safety
@@ -51,6 +51,7 @@ from mim.stages.segmentation import (
 )
 from mim.stages.tested_films import TestedFilms
 from mim.stages.validation_tables import require_own_films
+from mim.stages.write_evaluation import output_of
 from mim.tasks import MaskedSegmenter
 from mim.training import make_fabric
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
-from mim.data import PreparedDataset, save_near_copies
+from mim.data import PreparedDataset
 from mim.data.loader import evaluation_loader
 from mim.data.studies import ABSENT, Study, StudySplits
 from mim.data.study_loader import StudyDataset
@@ -30,23 +30,21 @@ from mim.evaluation import (
 )
 from mim.evaluation.calibration_section import calibration_section
 from mim.evaluation.decision_curve import decision_section
-from mim.evaluation.external import facts_of_external
-from mim.evaluation.model_card import facts_of_evaluation, write_model_card
+from mim.evaluation.model_card import facts_of_evaluation
 from mim.evaluation.operating_points import operating_points_section
 from mim.evaluation.strata_section import strata_section
 from mim.files import write_atomically
-from mim.stages.common import logger, write_lines, writing
-from mim.stages.evaluate import describe_leakage, make_header, open_finished, output_of, rebuild, summarise
+from mim.stages.evaluate import describe_leakage, make_header, open_finished, rebuild, summarise
 from mim.stages.external import Opened, films_to_measure
 from mim.stages.finetune import known_lesions
 from mim.stages.groups import with_study_groups
 from mim.stages.model_card import facts_of_run
-from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
 from mim.stages.study import labelled_studies, load_study_classifier, make_study_dataset
 from mim.stages.study_mask import studies_mask
 from mim.stages.tested_films import TestedFilms
 from mim.stages.validation_tables import validation_scores
+from mim.stages.write_evaluation import output_of, write_evaluation
 from mim.tasks import MaskedStudyClassifier
 from mim.training import make_fabric
 
@@ -116,16 +114,12 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
     warnings = [NOTE, *leakage, *admitted.warnings, *met.warnings, *gaps]
     reconstructions, why_none = rebuild(finetuned, found.films, found.splits)
     cases = worst_studies(config, chosen, dataset, scored, predictions, metrics)
-    output = output_of(config, run, header)
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
+
+    def write(output: Path) -> Path:
         every_study.save(output / "predictions.csv")
-        save_near_copies(output / NEAR_COPIES, met.copies)
         write_atomically(output / "film_weights.csv", weights_table(found.films, chosen, every_study, scored))
         metrics.save(output / "metrics.json", header, warnings, sections)
-        facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
-        write_model_card(output, facts | facts_of_external(external, met.counts), [*warnings, *metrics.warnings])
-        report = write_report(
+        return write_report(
             output,
             metrics,
             predictions,
@@ -136,12 +130,14 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
             sections=sections,
             why_no_reconstructions=why_none,
         )
-    for warning in (*warnings[1:], *metrics.warnings):
-        logger.warning("%s", warning)
-    said = [line.replace(" films of ", " studies of ", 1) for line in summarise(metrics, config.confidence)]
+
+    facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
+    output = output_of(config, run, header)
+    figures = [line.replace(" films of ", " studies of ", 1) for line in summarise(metrics, config.confidence)]
     summaries = (line for section in sections for line in section.summary)
-    write_lines(*said, *summaries, f"weights of films: {output / 'film_weights.csv'}", f"report: {report}")
-    return output
+    lines = [*figures, *summaries, f"weights of films: {output / 'film_weights.csv'}"]
+    said = [*warnings, *metrics.warnings]
+    return write_evaluation(output, header, met, facts, said, write, lines, unsaid=1)  # NOTE is of the report
 
 
 def own_studies(finetuned: FinetuneConfig) -> TestedFilms:
