@@ -38,8 +38,8 @@ class EvaluationContext:
     """A finished run with its films, its scores and its figures.
 
     Rows count the validation films, then the test films: `dataset[0, row]`, `scored.score[row]`, `chosen[row]` and the
-    rows of `predictions` belong together. Where the run's own films are not at hand, rows begin with the test films, and
-    `predictions` ends with rows of validation films of which nothing else is there.
+    rows of `predictions` belong together. Where the run's own films are not at hand, rows begin with the test films,
+    and `predictions` ends with rows of validation films of which nothing else is there.
 
     Attributes:
         config: settings of evaluate.py.

@@ -64,7 +64,8 @@ def read_external(
     """
     films, labelled = _read_labels(settings, finetuned, description)
     check_prepared_alike(films, settings)
-    annotations, notes = _read_lesions(asked, settings, finetuned, films, categories)
+    told_apart = finetuned.task == "detect" or (finetuned.task == "segment" and len(description.classes) > 1)
+    annotations, notes = _read_lesions(asked, settings, finetuned, films, categories, told_apart=told_apart)
     salt = dataset_salt(films, Path(settings.cache))
     studies: tuple[Study, ...] = ()
     if finetuned.task == "study":
@@ -75,6 +76,12 @@ def read_external(
     if asked.split is not None and not labelled.has_split:
         raise MimError(f"{labelled.path} has no column 'split', which data.split={asked.split} needs; leave it out")
     names = _names_of_unknown(labelled, salt)
+    unknown = sum(film.patient_id in names for film in labelled.films)
+    if unknown:
+        said = (
+            f"The patient of {unknown} of its {len(labelled.films)} labelled films is not known, so whether they are of"
+        )
+        notes = (*notes, f"{said} patients who were learnt from cannot be told but by the same pixels.")
     labelled = replace(labelled, films=tuple(_renamed(film, names) for film in labelled.films))
     studies = tuple(replace(own, patient_id=names.get(own.patient_id, own.patient_id)) for own in studies)
     return ExternalFilms(settings, films, labelled, annotations, studies, notes)
@@ -101,8 +108,10 @@ def _read_lesions(
     finetuned: FinetuneConfig,
     films: PreparedDataset,
     known: Sequence[str] | None,
+    *,
+    told_apart: bool,
 ) -> tuple[Annotations | None, tuple[str, ...]]:
-    """Reads lesions of the categories that the run knows, called as the run calls them."""
+    """Reads lesions of the categories that the run knows, called as the run calls them where it tells them apart."""
     if settings.boxes is None:
         return None, ()
     path = locate(films, Path(settings.path), settings.boxes)
@@ -122,7 +131,7 @@ def _read_lesions(
             "data.lesion_categories which of them are what is sought"
         )
     called = known if known is not None and len(known) == len(wanted) else wanted
-    if finetuned.task == "detect" and len(called) != len(known or ()):
+    if told_apart and len(called) != len(known or ()):
         raise MimError(
             f"data.lesion_categories: {len(wanted)} are given, and the run has {len(known or ())} classes "
             f"({', '.join(known or ())}); give as many, in their order"

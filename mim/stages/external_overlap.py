@@ -32,10 +32,11 @@ class LearntFrom:
 
     def reason(self, film: LabelledFilm) -> str | None:
         """Why a film is no film of an external test (`REASONS`); None where it is one."""
+        flat = film.content in FLAT_CONTENTS
         for name in REASONS:
             if not self.patients.get(name, frozenset()).isdisjoint((film.patient_id, film.header_patient_id)):
                 return name
-            if film.content in self.pixels.get(name, frozenset()) - FLAT_CONTENTS:
+            if not flat and film.content in self.pixels.get(name, frozenset()):
                 return name
         return None
 

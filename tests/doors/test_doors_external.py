@@ -329,6 +329,11 @@ def test_films_that_were_learnt_from_are_left_out_and_counted(classifier: Made, 
     }
     assert (counted["films"], counted["unlabelled"], counted["missing"]) == (19, 1, 1)
     kept = scores_in(tmp_path / "out", "classify")
+    away = classifier.films.rename(classifier.folder / "away")
+    alone = classifier.measure(other, tmp_path / "alone")["header"]["external"]
+    away.rename(classifier.films)
+    assert (alone["left_out"]["patient_trained_on"], alone["left_out"]["pixels_trained_on"]) == (films, 0)
+    assert any("not known by their pixels" in line for line in alone["unknown"])
     unchanged = classifier.measure(classifier.elsewhere, tmp_path / "unchanged")
     assert unchanged["header"]["external"]["films"] == 20
     assert kept.keys() < scores_in(tmp_path / "unchanged", "classify").keys()
