@@ -11,8 +11,10 @@ def main() -> None:
         EvaluateConfig,
         sys.argv[1:],
         program="evaluate.py",
-        summary="Measure a run of finetune.py on its test films, or compare two runs on them, and write a report.",
+        summary="Measure a run of finetune.py on its test films, or on films that it never saw (--data FOLDER), or "
+        "compare two runs on their test films, and write a report.",
         positional=("run", "second_run"),
+        options={"--data": "data.path"},
     )
     if arguments is not None:
         from mim.stages.common import start_logging

@@ -5,6 +5,7 @@ from mim.config.data import AugmentConfig, DataConfig, LabelledDataConfig, Unlab
 from mim.config.doors import DoorArguments, door, parse_door_arguments
 from mim.config.evaluation import EvaluateConfig
 from mim.config.explanations import ExplanationsConfig, MissingnessConfig
+from mim.config.external import ExternalDataConfig
 from mim.config.faithfulness import FaithfulnessConfig
 from mim.config.fields import Block, Setting, list_blocks, list_settings
 from mim.config.help import help_text
@@ -35,6 +36,7 @@ __all__ = [
     "EncoderConfig",
     "EvaluateConfig",
     "ExplanationsConfig",
+    "ExternalDataConfig",
     "FaithfulnessConfig",
     "FinetuneConfig",
     "InputConfig",

@@ -1,10 +1,11 @@
 """What the three doors share: reading a command line, and turning errors into one line and an exit status."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, Literal, TypeVar
 
 from mim.config.base import Config
@@ -41,7 +42,13 @@ class DoorArguments(Generic[C]):
 
 
 def parse_door_arguments(
-    schema: type[C], argv: Sequence[str], *, program: str, summary: str, positional: str | Sequence[str] = ()
+    schema: type[C],
+    argv: Sequence[str],
+    *,
+    program: str,
+    summary: str,
+    positional: str | Sequence[str] = (),
+    options: Mapping[str, str] = MappingProxyType({}),
 ) -> DoorArguments[C] | None:
     """Read the command line of a door, `[CONFIG.yaml] [key=value ...]`.
 
@@ -52,6 +59,8 @@ def parse_door_arguments(
         summary: What the program does, in one sentence, for --help.
         positional: Keys of settings that may be given without their keys, in this order: the first arguments that
             are folders, or neither YAML files nor key=value.
+        options: Other ways of writing a setting: of `--data` it may say `data.path`, and `--data X` and `--data=X` are
+            then data.path=X.
 
     Returns:
         What is asked for, or None where --help or --print-config was answered on standard output.
@@ -61,9 +70,10 @@ def parse_door_arguments(
     """
     keys = (positional,) if isinstance(positional, str) else tuple(positional)
     if any(argument in _HELP for argument in argv):
-        sys.stdout.write(_usage(schema, program, summary, keys))
+        sys.stdout.write(_usage(schema, program, summary, keys, options))
         return None
-    file, overrides = _sort_arguments(schema, [a for a in argv if a != _PRINT_CONFIG], keys)
+    given = _write_out([a for a in argv if a != _PRINT_CONFIG], options)
+    file, overrides = _sort_arguments(schema, given, keys)
     config = load_config(schema, file, overrides)
     name = file.stem if file else _default_name(schema, program)
     if isinstance(config, RunConfig) and config.output is None:
@@ -103,6 +113,25 @@ def _default_name(schema: type[Config], program: str) -> str:
     if issubclass(schema, RunConfig):
         return "finetune" if issubclass(schema, FinetuneConfig) else "pretrain"
     return Path(program).stem
+
+
+def _write_out(arguments: Sequence[str], options: Mapping[str, str]) -> list[str]:
+    """Replace options that are another way of writing a setting by the setting."""
+    written: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        option, equals, value = argument.partition("=")
+        if option not in options:
+            written.append(argument)
+            continue
+        setting = f"{options[option]}="
+        value = value if equals else next(left, "")
+        if not value or (not equals and value.startswith("-")):
+            raise MimError(f"{option}: what? write {option} <value>, or {setting}<value>")
+        if any(other.startswith(setting) for other in (*written, *arguments)):
+            raise MimError(f"{option} {value}: {setting.removesuffix('=')} is given twice")
+        written.append(setting + value)
+    return written
 
 
 def _sort_arguments(
@@ -173,7 +202,9 @@ def _unknown_option(schema: type[Config], argument: str) -> str:
     return f"unknown option {option}; settings are written key=value, --help lists them"
 
 
-def _usage(schema: type[Config], program: str, summary: str, positional: tuple[str, ...]) -> str:
+def _usage(
+    schema: type[Config], program: str, summary: str, positional: tuple[str, ...], options: Mapping[str, str]
+) -> str:
     first = "".join(f"[{key.upper()}] " for key in positional)
     keys = Keys(schema)
     examples = [example for example in _EXAMPLES if keys.find(tuple(example.partition("=")[0].split(".")))]
@@ -184,5 +215,8 @@ def _usage(schema: type[Config], program: str, summary: str, positional: tuple[s
     )
     for key in positional:
         settings += f" {key.upper()} stands for {key}={key.upper()}."
-    usage = f"usage: {program} {first}[CONFIG.yaml] [key=value ...] [--print-config] [--help]"
+    for option, key in options.items():
+        settings += f" {option} X stands for {key}=X."
+    more = "".join(f"[{option} X] " for option, key in options.items())
+    usage = f"usage: {program} {first}[CONFIG.yaml] [key=value ...] {more}[--print-config] [--help]"
     return "\n\n".join([wrap(usage, further="  "), wrap(summary), wrap(settings), help_text(schema)])

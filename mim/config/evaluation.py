@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mim.config.base import SCHEMA_VERSION, Config
 from mim.config.explanations import ExplanationsConfig, MissingnessConfig
+from mim.config.external import ExternalDataConfig
 from mim.config.faithfulness import FaithfulnessConfig
 from mim.config.segmentation import SegmentationConfig
 
@@ -21,12 +22,14 @@ class EvaluateConfig(Config):
         "after the first; null = none",
     )
     data_path: str | None = Field(
-        None, description="where the films are now; null = where they were when the run was trained (its data.path)"
+        None,
+        description="where the run's own films are now; null = where they were when it was trained (its data.path). "
+        "Films that it never saw are given as data.path",
     )
     output: str | None = Field(
         None,
-        description="where report.html, metrics.json and predictions.csv go; null = into the run, and of a comparison "
-        "into a folder beside the second run",
+        description="where report.html, metrics.json and predictions.csv go; null = into the run; of an external "
+        "test set into a folder external-<hash of its films> of the run; of a comparison beside the second run",
     )
     bootstrap: int = Field(2000, ge=100, description="resamples of patients for the intervals")
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="level of the intervals")
@@ -42,6 +45,7 @@ class EvaluateConfig(Config):
     batch_size: int = Field(64, ge=1, description="films at a time")
     accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto = a GPU where there is one")
     seed: int = Field(0, ge=0, description="seed of the bootstrap, and of all else that is drawn")
+    data: ExternalDataConfig = ExternalDataConfig()
     missingness: MissingnessConfig = MissingnessConfig()
     explanations: ExplanationsConfig = ExplanationsConfig()
     faithfulness: FaithfulnessConfig = FaithfulnessConfig()

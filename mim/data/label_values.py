@@ -43,6 +43,7 @@ def read_values(
     target: str | Sequence[str] | None,
     kind: LabelKind = "two",
     order: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> LabelValues:
     """Read the labels of rows.
 
@@ -55,15 +56,17 @@ def read_values(
         target: The label column; a list of columns = several labels; None = there is nothing to learn.
         kind: What values of one column are.
         order: The grades, mildest first; None = as `mim.data.grades.order_grades` knows them.
+        classes: What the classes, grades or labels of a finished run are; not all of them need be there. `order` is not
+            read then, and columns of several labels are called as these are. None = the rows say it.
 
     Raises:
-        MimError: There are too few or too many classes, grades whose order is not known, or a label that is neither 0
-            nor 1.
+        MimError: There are too few or too many classes, grades whose order is not known, a label that is neither 0
+            nor 1, or one that is none of `classes`.
     """
     if target is None:
         return LabelValues((ONE_CLASS,), (0,) * len(rows))
     if not isinstance(target, str):
-        return _several(path, rows, tuple(target))
+        return _several(path, rows, tuple(target), classes)
     values = [row.cells[target] for row in rows]
     for row in rows:
         if row.cells[target].lower() in NOT_KNOWN:
@@ -71,8 +74,23 @@ def read_values(
                 f"{path}, row {row.line}: {row.cells[target]!r} stands under {target!r}: leave the cell empty where "
                 "the label is not known (data.target)"
             )
-    classes = _in_order(path, target, values, order) if kind == "ordered" else _find_classes(path, target, values, kind)
-    return LabelValues(classes, tuple(classes.index(value) for value in values))
+    if classes is not None:
+        found = _known_classes(path, rows, target, classes)
+    elif kind == "ordered":
+        found = _in_order(path, target, values, order)
+    else:
+        found = _find_classes(path, target, values, kind)
+    return LabelValues(found, tuple(found.index(value) for value in values))
+
+
+def _known_classes(path: Path, rows: Sequence[TableRow], target: str, classes: Sequence[str]) -> tuple[str, ...]:
+    for row in rows:
+        if row.cells[target] not in classes:
+            raise MimError(
+                f"{path}, row {row.line}: {row.cells[target]!r} stands under {target!r}, which is no class of the run "
+                f"({_shown(classes)}): write it as the run has it, or leave the cell empty (data.target)"
+            )
+    return tuple(classes)
 
 
 def _find_classes(path: Path, target: str, values: Iterable[str], kind: LabelKind) -> tuple[str, ...]:
@@ -118,18 +136,21 @@ def _refuse_too_many(path: Path, target: str, classes: Sequence[str]) -> None:
         )
 
 
-def _several(path: Path, rows: Sequence[TableRow], columns: tuple[str, ...]) -> LabelValues:
+def _several(
+    path: Path, rows: Sequence[TableRow], columns: tuple[str, ...], labels: Sequence[str] | None = None
+) -> LabelValues:
     table = tuple(tuple(_zero_or_one(path, row, column) for column in columns) for row in rows)
     counts = [Counter(own[place] for own in table) for place in range(len(columns))]
     for column, found in zip(columns, counts, strict=True):
-        if not (found[0] and found[1]):
+        if labels is None and not (found[0] and found[1]):
             only = "nothing" if not (found[0] or found[1]) else f"only {int(found[1] > 0)}"
             raise MimError(f"{path}: {only} stands under {column!r}: films with 0 and with 1 are needed (data.target)")
     rarest_first = sorted(range(len(columns)), key=lambda place: (counts[place][1], place))
     drawn_by = [next((place for place in rarest_first if own[place] == 1), None) for own in table]
     used = [place for place in (None, *reversed(rarest_first)) if place in drawn_by]  # of a patient the rarest counts
     names = tuple(NONE_POSITIVE if place is None else columns[place] for place in used)
-    return LabelValues(names, tuple(used.index(place) for place in drawn_by), columns, table)
+    named = columns if labels is None else tuple(labels)
+    return LabelValues(names, tuple(used.index(place) for place in drawn_by), named, table)
 
 
 def _zero_or_one(path: Path, row: TableRow, column: str) -> int:

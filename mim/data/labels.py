@@ -91,6 +91,7 @@ def attach_labels(
     *,
     kind: LabelKind = "two",
     order: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> LabelledFilms:
     """Join the labels of a CSV to the films of a dataset.
 
@@ -108,6 +109,8 @@ def attach_labels(
         salt: What the dataset's ids were hashed with (`mim.data.dataset_salt`).
         kind: What the values of one column are: exactly two classes, two or more, or grades in their order.
         order: The grades, mildest first; None = where it is known.
+        classes: Those of a finished run, which the labels must be of (`mim.data.label_values.read_values`); None = the
+            CSV says it.
 
     Raises:
         MimError: A file or column is missing, a film has two labels, a split is not a known word, a date is not one, or
@@ -134,7 +137,7 @@ def attach_labels(
         raise MimError(f"{table.path}: {which} names a film of {source} (data.labels)")
     has_split = "split" in table.columns
     in_order = dict(sorted(found.items()))
-    values = read_values(table.path, list(in_order.values()), target, kind, order)
+    values = read_values(table.path, list(in_order.values()), target, kind, order, classes)
     films = []
     for place, (number, row) in enumerate(in_order.items()):
         split = parse_split(table, row) if has_split else None

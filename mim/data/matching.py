@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from mim.data.store import PreparedDataset
+from mim.data.store import PreparedDataset, is_prepared
 
 
 class FileFinder:
@@ -64,9 +64,15 @@ class FilmFinder:
 
 
 def locate(dataset: PreparedDataset, source: Path, name: Path | str) -> Path:
-    """Return the path of labels or boxes: relative to `source`, or to the folder that the dataset was prepared from."""
+    """Return the path of labels or boxes: relative to `source`; of a prepared dataset also to what it was made from.
+
+    Of a folder of films it is not looked for elsewhere: the dataset may have been prepared from a copy of the folder.
+    """
     path = source / name
-    return path if path.is_file() or not (dataset.source / name).is_file() else dataset.source / name
+    if path.is_file() or not is_prepared(source):
+        return path
+    made_from = dataset.source / name
+    return made_from if made_from.is_file() else path
 
 
 def folders_of_labels(source: Path, films: Path | None) -> tuple[Path, ...]:

@@ -173,16 +173,19 @@ def check_tooth_column(teeth: ToothCrops, source: Path, labels_csv: str) -> None
         )
 
 
-def label_by_lesions(teeth: ToothCrops, labelled: LabelledFilms, lesions: Annotations) -> LabelledFilms:
+def label_by_lesions(
+    teeth: ToothCrops, labelled: LabelledFilms, lesions: Annotations, *, both: bool = True
+) -> LabelledFilms:
     """Label teeth by whether the middle of any lesion lies in their box.
 
     Args:
         teeth: The teeth.
         labelled: Whose they are.
         lesions: What is annotated on the films that the teeth are on.
+        both: Whether there must be teeth of both classes, as for training.
 
     Raises:
-        MimError: All teeth are of one class.
+        MimError: All teeth are of one class, and both are needed.
     """
 
     def bears(number: int) -> bool:
@@ -195,7 +198,7 @@ def label_by_lesions(teeth: ToothCrops, labelled: LabelledFilms, lesions: Annota
 
     films = tuple(replace(film, label=int(bears(film.index))) for film in labelled.films)
     found = {film.label for film in films}
-    if len(found) == 1:
+    if both and len(found) == 1:
         which = "every" if found == {1} else "no"
         raise MimError(f"{lesions.path}: {which} tooth of data.crops has a lesion (data.boxes): two classes are needed")
     return replace(labelled, films=films, classes=CLASSES, target=CLASSES[1])

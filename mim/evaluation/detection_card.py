@@ -48,10 +48,7 @@ def facts_of_detection(section: Section, settings: Settings, header: Header, war
         )
         facts["operating_point"] = _rows_of(section.tables, "At the threshold")
     if header.lesions:
-        facts["lesions"] = (
-            f"{header.lesions.get('test', 0)} lesions are marked on the test films and {header.lesions.get('val', 0)} "
-            "on the validation films."
-        )
+        facts["lesions"] = header.lesions_in_words
     groups = [table for table in section.tables if table.caption.startswith("By ")]
     if groups:
         said = "; ".join(f"{table.caption}: {_in_words(table)}" for table in groups)

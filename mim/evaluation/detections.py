@@ -90,6 +90,18 @@ class Detections:
         """Take the images of one split."""
         return self.keep(np.array([name == split for name in self.split], dtype=bool))
 
+    def followed_by(self, other: Self) -> Self:
+        """Put the images of another table, with all their boxes, after these."""
+        return type(self)(
+            [*self.image_id, *other.image_id],
+            [*self.patient_id, *other.patient_id],
+            [*self.split, *other.split],
+            np.concatenate([self.image, other.image + len(self)]),
+            np.concatenate([self.boxes, other.boxes]),
+            np.concatenate([self.score, other.score]),
+            [*self.label, *other.label],
+        )
+
     def save(self, path: Path) -> None:
         """Write a CSV that `load` reads back exactly."""
         text = io.StringIO(newline="")
@@ -170,6 +182,12 @@ class Lesions:
         columns = {name: [values[row] for row in taken] for name, values in self.columns.items()}
         image, label = ([column[row] for row in taken] for column in (self.image_id, self.label))
         return type(self)(image, self.boxes[taken], label, columns)
+
+    def followed_by(self, other: Self) -> Self:
+        """Put the lesions of another table after these; of further columns those of these, not known of the others."""
+        columns = {name: [*values, *[""] * len(other)] for name, values in self.columns.items()}
+        boxes = np.concatenate([self.boxes, other.boxes])
+        return type(self)([*self.image_id, *other.image_id], boxes, [*self.label, *other.label], columns)
 
     def save(self, path: Path) -> None:
         """Write a CSV that `load` reads back exactly."""

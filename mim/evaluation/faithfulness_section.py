@@ -194,7 +194,7 @@ def _leakage_table(leakage: Leakage, intervals: Intervals) -> Table:
         ("Figure", "Value", "How to read it"),
         tuple(rows),
         f"A mask alone is judged by a logistic regression that learns from the masks of {FOLDS - 1} in {FOLDS} of the "
-        "validation and test patients and is asked about the others.",
+        "validation and test patients (of an external test set its patients alone) and is asked about the others.",
     )
 
 

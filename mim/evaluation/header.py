@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mim.evaluation.external import ExternalTest
+
 
 @dataclass(frozen=True)
 class Header:
@@ -19,6 +21,7 @@ class Header:
         trained_on: Films of the training: `films`, `patients`, `positives`; empty = not known.
         lesions: Marked lesions of the `val` and `test` films; empty = none are known.
         near_copies: Test films that are near copies of a film of `pretraining` or `training`; None = not known.
+        external: The test set, where it does not come from where the run's films do; None = it does.
         more: Further lines, title to text, such as the backbone and the masker.
     """
 
@@ -32,12 +35,22 @@ class Header:
     trained_on: Mapping[str, int] = field(default_factory=dict)
     lesions: Mapping[str, int] = field(default_factory=dict)
     near_copies: Mapping[str, int | None] = field(default_factory=dict)
+    external: ExternalTest | None = None
     more: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def lesions_in_words(self) -> str:
+        """How many lesions are marked; empty where none are known."""
+        if not self.lesions:
+            return ""
+        said = f"{self.lesions.get('test', 0)} lesions are marked on the test films"
+        return f"{said} and {self.lesions['val']} on the validation films." if "val" in self.lesions else f"{said}."
 
     def identity(self) -> list[tuple[str, str]]:
         """Give what tells this evaluation from others, as titles and texts."""
         height, width = self.image_size
         return [
+            *([] if self.external is None else [("Test set", self.external.describe())]),
             ("Data, hash", self.data),
             ("Split, hash", self.split),
             ("Checkpoint, hash", self.checkpoint),

@@ -67,10 +67,7 @@ def facts_of_labels(
         wrong = int(metrics.confusion.sum() - metrics.confusion.trace())
         facts["failures"] = f"{wrong} of {metrics.films} test films are called wrongly; report.html shows the worst."
     if header.lesions:
-        facts["lesions"] = (
-            f"{header.lesions.get('test', 0)} lesions are marked on the test films and {header.lesions.get('val', 0)} "
-            "on the validation films."
-        )
+        facts["lesions"] = header.lesions_in_words
     known = {name: metrics.overall[name] for name in ("brier", "ece") if name in metrics.overall}
     blocks = {section.name: section for section in sections}
     if known or "label_calibration" in blocks:

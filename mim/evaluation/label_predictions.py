@@ -103,6 +103,21 @@ class LabelPredictions:
         """Take the rows of one split."""
         return self.rows(np.array([name == split for name in self.split], dtype=bool))
 
+    def followed_by(self, other: Self) -> Self:
+        """Put the rows of another table, of the same names and kind, after these; its further columns are not known."""
+        columns = {name: [*values, *[""] * len(other)] for name, values in self.columns.items()}
+        return type(self)(
+            self.names,
+            self.kind,
+            [*self.image_id, *other.image_id],
+            [*self.patient_id, *other.patient_id],
+            [*self.split, *other.split],
+            np.concatenate([self.label, other.label]),
+            np.concatenate([self.score, other.score]),
+            np.concatenate([self.keep_rate, other.keep_rate]),
+            columns,
+        )
+
     @property
     def is_scored(self) -> npt.NDArray[np.bool_]:
         """(N,) whether a film has scores."""

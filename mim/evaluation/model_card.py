@@ -105,10 +105,7 @@ def facts_of_evaluation(
             "among the test films; report.html shows the worst."
         )
     if header.lesions:
-        facts["lesions"] = (
-            f"{header.lesions.get('test', 0)} lesions are marked on the test films and {header.lesions.get('val', 0)} "
-            "on the validation films."
-        )
+        facts["lesions"] = header.lesions_in_words
     return facts | _blocks(sections)
 
 

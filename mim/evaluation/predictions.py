@@ -105,6 +105,19 @@ class Predictions:
         """Take the rows of one split."""
         return self.rows(np.array([name == split for name in self.split], dtype=bool))
 
+    def followed_by(self, other: Self) -> Self:
+        """Put the rows of another table after these; further columns are not known of the others."""
+        columns = {name: [*values, *[""] * len(other)] for name, values in self.columns.items()}
+        return type(self)(
+            [*self.image_id, *other.image_id],
+            [*self.patient_id, *other.patient_id],
+            [*self.split, *other.split],
+            np.concatenate([self.label, other.label]),
+            np.concatenate([self.score, other.score]),
+            np.concatenate([self.keep_rate, other.keep_rate]),
+            columns,
+        )
+
     @property
     def scored(self) -> Self:
         """The rows that have a score."""

@@ -74,6 +74,8 @@ def count_boxes(found: AnnotatedFilms) -> str:
     parts = []
     splits = (("training", found.splits.train), ("validation", found.splits.val), ("test", found.splits.test))
     for name, films in splits:
+        if not films:
+            continue  # of a run whose own films are not at hand
         boxes = [len(found.annotations.of(film.index)) for film in films]
         patients = len({film.patient_id for film in films})
         parts.append(

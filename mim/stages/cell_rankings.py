@@ -16,7 +16,6 @@ from mim.masking.mask import rank_cells
 from mim.masking.scores import Score, score_cells
 from mim.stages.common import logger
 from mim.stages.evaluation_context import EvaluationContext
-from mim.stages.finetune import known_lesions
 from mim.stages.finished_run import load_init
 from mim.stages.mask_safety import place_lesions
 from mim.tasks import AttentionScore, ReconstructionError
@@ -159,7 +158,7 @@ def read_lesions(context: EvaluationContext) -> tuple[PlacedLesions | None, str]
     Returns:
         PlacedLesions whose `film` is a row of the context, and nothing; or None and the reason.
     """
-    annotations = known_lesions(context.finetuned.data, context.films)
+    annotations = context.annotations
     rows = context.test_rows
     placed, reason = place_lesions(
         [context.chosen[row].index for row in rows],

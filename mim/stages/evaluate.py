@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from mim import __version__
 from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
-from mim.data import LabelledFilm, PreparedDataset, Splits, count_copies, save_near_copies, split_hash
+from mim.data import LabelledFilm, PreparedDataset, Splits, count_copies, split_hash
 from mim.data.annotations import Annotations
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.errors import MimError
@@ -32,20 +32,24 @@ from mim.evaluation import (
     evaluate_predictions,
     write_report,
 )
-from mim.evaluation.model_card import facts_of_evaluation, write_model_card
+from mim.evaluation.external import ExternalTest
+from mim.evaluation.model_card import facts_of_evaluation
 from mim.stages.blocks import BLOCKS
 from mim.stages.classifier import TaskDescription, load_classifier
-from mim.stages.common import content_hash, logger, write_lines, writing
+from mim.stages.common import content_hash, logger
 from mim.stages.evaluation_context import EvaluationContext, Scored
 from mim.stages.explain import explain_worst
+from mim.stages.external import Opened, films_to_measure
 from mim.stages.finetune import known_lesions, labelled_films, make_dataset
 from mim.stages.finished_run import load_init, read_finished
-from mim.stages.groups import groups_of, with_film_groups
+from mim.stages.groups import with_film_groups
 from mim.stages.model_card import facts_of_run
-from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import CopiesMet, look_for_copies
 from mim.stages.pretrain_films import make_dataset as make_pretraining_dataset
 from mim.stages.pretrain_pictures import PICTURED_FILMS, reconstruct
+from mim.stages.tested_films import TestedFilms
+from mim.stages.validation_tables import validation_scores
+from mim.stages.write_evaluation import output_of, write_evaluation
 from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
 
@@ -60,63 +64,27 @@ def evaluate(config: EvaluateConfig) -> Path:
         MimError: the run is not finished, or its data changed, in one line.
     """
     run, finetuned, description = open_finished(config)
-    films, splits = labelled_films(finetuned)
-    if split_hash(splits) != description.split_hash:
-        raise MimError(
-            f"{run}: labels or splits of {finetuned.data.path} have changed since the run was trained; "
-            "bring the old ones back, or fine-tune again"
-        )
-    chosen = (*splits.val, *splits.test)
-    groups = groups_of(config, finetuned, films)
-    dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
-    task = load_classifier(run, finetuned, description)
-    fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
-    task = fabric.to_device(task)
-    scored = score_films(task, dataset, fabric, config.batch_size)
-    every_film = with_film_groups(to_predictions(splits, scored), groups, chosen)
-    admitted = admit(every_film)
-    if len(admitted.predictions) < len(every_film):
-        splits, scored = leave_out_unscored(splits, scored)
-        chosen = (*splits.val, *splits.test)
-        dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
-    predictions = admitted.predictions
-    metrics = evaluate_predictions(
-        predictions,
-        bootstrap=config.bootstrap,
-        confidence=config.confidence,
-        specificity=config.specificity,
-        seed=config.seed,
-    )
-    context = EvaluationContext(
-        config, run, finetuned, description, films, splits, dataset, task, fabric, scored, predictions, metrics
-    )
+    known = films_to_measure(Opened(config, run, finetuned, description), own_labelled, "labels or splits")
+    context, every_film, unscored = measure(config, run, finetuned, description, known)
+    splits, metrics = context.splits, context.metrics
     sections = [section for block in BLOCKS if (section := block(context)) is not None]
     met = look_for_copies(finetuned, splits)
     header = replace(
-        make_header(run, finetuned, description, films, chosen, splits, met),
-        lesions=count_lesions(known_lesions(finetuned.data, films), splits),
+        make_header(run, finetuned, description, known.films, context.chosen, splits, met, external=known.external),
+        lesions=count_lesions(known.annotations, splits),
     )
-    warnings = [
-        *admitted.warnings,
-        *met.warnings,
-        *describe_leakage(description, splits),
-        *(line for section in sections for line in section.first_lines),
-    ]
-    reconstructions, why_none = rebuild(finetuned, films, splits)
-    output = Path(config.output) if config.output else run
+    gaps = [line for section in sections for line in section.first_lines]
+    warnings = [*describe_leakage(description, splits, known.external), *unscored, *met.warnings, *gaps]
+    reconstructions, why_none = rebuild(finetuned, known.films, splits)
     cases = worst_cases(context, explain_worst(context, sections))
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
+
+    def write(output: Path) -> Path:
         every_film.save(output / "predictions.csv")
-        save_near_copies(output / NEAR_COPIES, met.copies)
         metrics.save(output / "metrics.json", header, warnings, sections)
-        said = [*warnings, *metrics.warnings]
-        facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
-        write_model_card(output, facts, said)
-        report = write_report(
+        return write_report(
             output,
             metrics,
-            predictions,
+            context.predictions,
             cases,
             reconstructions,
             header,
@@ -124,11 +92,65 @@ def evaluate(config: EvaluateConfig) -> Path:
             sections=sections,
             why_no_reconstructions=why_none,
         )
-    for warning in said:
-        logger.warning("%s", warning)
-    summaries = [line for section in sections for line in section.summary]
-    write_lines(*summarise(metrics, config.confidence), *summaries, f"report: {report}")
-    return output
+
+    facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
+    lines = [*summarise(metrics, config.confidence), *(line for section in sections for line in section.summary)]
+    said = [*warnings, *metrics.warnings]
+    return write_evaluation(output_of(config, run, header), header, met, facts, said, write, lines)
+
+
+def measure(
+    config: EvaluateConfig, run: Path, finetuned: FinetuneConfig, description: TaskDescription, known: TestedFilms
+) -> tuple[EvaluationContext, Predictions, tuple[str, ...]]:
+    """Scores films and computes the figures.
+
+    Returns:
+        What the blocks of the report are made from; the table of all films; and a sentence for each thing that has no
+        score and is left out of the former.
+    """
+    splits, size = known.splits, description.encoder.image_size
+    groups = known.groups_for(config, finetuned)
+    dataset = make_dataset(finetuned, known.films, known.chosen, size, training=False)
+    fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
+    task = fabric.to_device(load_classifier(run, finetuned, description))
+    scored = score_films(task, dataset, fabric, config.batch_size)
+    every_film = with_film_groups(to_predictions(splits, scored), groups, known.chosen)
+    if not known.own_at_hand:
+        every_film = every_film.followed_by(validation_scores(run))
+    admitted = admit(every_film)
+    if len(admitted.predictions) < len(every_film):
+        splits, scored = leave_out_unscored(splits, scored)
+        dataset = make_dataset(finetuned, known.films, (*splits.val, *splits.test), size, training=False)
+    metrics = evaluate_predictions(
+        admitted.predictions,
+        bootstrap=config.bootstrap,
+        confidence=config.confidence,
+        specificity=config.specificity,
+        seed=config.seed,
+    )
+    context = EvaluationContext(
+        config,
+        run,
+        finetuned,
+        description,
+        known.films,
+        splits,
+        known.annotations,
+        dataset,
+        task,
+        fabric,
+        scored,
+        admitted.predictions,
+        metrics,
+        external=known.external is not None,
+    )
+    return context, every_film, admitted.warnings
+
+
+def own_labelled(finetuned: FinetuneConfig) -> TestedFilms:
+    """Opens the labelled films of a run, as its training did."""
+    films, splits = labelled_films(finetuned)
+    return TestedFilms(films, splits, split_hash(splits), known_lesions(finetuned.data, films))
 
 
 def open_finished(config: EvaluateConfig) -> tuple[Path, FinetuneConfig, TaskDescription]:
@@ -189,32 +211,44 @@ def make_header(
     splits: Splits,
     met: CopiesMet,
     target: str | None = None,
+    external: ExternalTest | None = None,
 ) -> Header:
-    """What the figures belong to, in hashes; the target is the label column's classes where it is not given."""
+    """What the figures belong to, in hashes; the target is the label column's classes where it is not given.
+
+    Of an external test set the hash of the data is that of the test films alone.
+    """
     start = "the pretrained encoder" if finetuned.init and finetuned.init_weights else "fresh weights"
     chosen_encoder = finetuned.encoder
     if chosen_encoder and (chosen_encoder.pretrained or chosen_encoder.weights) and start == "fresh weights":
         start = "published weights"
     return Header(
         target=target or f"{finetuned.data.target}: {description.classes[1]} against {description.classes[0]}",
-        data=content_hash(films, [film.index for film in chosen])[:16],
+        data=content_hash(films, [film.index for film in (chosen if external is None else splits.test)])[:16],
         split=description.split_hash[:16],
         checkpoint=hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()[:16],
         version=__version__,
         seed=finetuned.seed,
         image_size=description.encoder.image_size,
-        trained_on={
-            "films": len(splits.train),
-            "patients": len({film.patient_id for film in splits.train}),
-            "positives": sum(film.label for film in splits.train),
-        },
+        trained_on=count_trained_on(splits),
         near_copies=met.counts,
+        external=external,
         more={
             "Backbone": f"{description.encoder.name}, hidden cells: {description.encoder.hidden}",
             "Started from": start,
             "Input masker": finetuned.masker.kind,
         },
     )
+
+
+def count_trained_on(splits: Splits) -> dict[str, int]:
+    """Films, patients and positive films of the training; nothing where its films are not at hand."""
+    if not splits.train:
+        return {}
+    return {
+        "films": len(splits.train),
+        "patients": len({film.patient_id for film in splits.train}),
+        "positives": sum(film.label for film in splits.train),
+    }
 
 
 def count_lesions(annotations: Annotations | None, splits: Splits) -> dict[str, int]:
@@ -224,13 +258,15 @@ def count_lesions(annotations: Annotations | None, splits: Splits) -> dict[str, 
     return {
         name: sum(len(annotations.of(film.index)) for film in films)
         for name, films in (("val", splits.val), ("test", splits.test))
+        if films or name == "test"
     }
 
 
-def describe_leakage(description: TaskDescription, splits: Splits) -> list[str]:
-    """What a reader must know about films met before."""
-    said = []
-    if met := description.met_in_pretraining:
+def describe_leakage(description: TaskDescription, splits: Splits, external: ExternalTest | None = None) -> list[str]:
+    """What a reader must know about films met before; of an external test set, about all of it."""
+    said = [] if external is None else external.first_lines
+    met = description.met_in_pretraining if external is None else 0  # of the run's own test films
+    if met:
         said.append(
             f"{met} of {len(splits.test)} test films, or other films of their patients, were met in pretraining "
             "(without labels): the test is not of patients never met."
@@ -263,8 +299,7 @@ def rebuild(finetuned: FinetuneConfig, films: PreparedDataset, splits: Splits) -
 
 def worst_cases(context: EvaluationContext, explained: Mapping[int, tuple[NDArray[np.float64], str]]) -> list[Case]:
     """The most confident errors of each kind, with the mask and, where known, lesions and explanation by row."""
-    annotations = known_lesions(context.finetuned.data, context.films)
-    predictions = context.predictions
+    annotations, predictions = context.annotations, context.predictions
     missed, alarmed = choose_worst(predictions, context.metrics.threshold.value, context.config.worst)
     cases = []
     for row in (*missed, *alarmed):

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
-from mim.data import LabelledFilm, save_near_copies
+from mim.data import LabelledFilm
 from mim.data.loader import Batched
 from mim.data.manifest import ManifestRow
-from mim.errors import MimError
 from mim.evaluation import (
     DetectionErrors,
     FilmErrors,
@@ -22,18 +21,19 @@ from mim.evaluation import (
     write_detection_report,
 )
 from mim.evaluation.detection_card import facts_of_detection
-from mim.evaluation.model_card import write_model_card
 from mim.stages.annotated_films import annotated_films, count_boxes
-from mim.stages.common import logger, write_lines, writing
 from mim.stages.detection import load_detector, make_detection_dataset
 from mim.stages.detection_mask import detector_mask
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
+from mim.stages.external import Opened, films_to_measure
 from mim.stages.found_boxes import Found, find_boxes, stored_part, to_detections, to_lesions
-from mim.stages.groups import groups_of, with_lesion_groups
+from mim.stages.groups import with_lesion_groups
 from mim.stages.model_card import facts_of_run
-from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
 from mim.stages.predict_boxes import NO_NUMBERS, has_numbers
+from mim.stages.tested_films import TestedFilms
+from mim.stages.validation_tables import followed_by_validation
+from mim.stages.write_evaluation import output_of, write_evaluation
 from mim.training import make_fabric
 
 
@@ -47,58 +47,57 @@ def evaluate_detector(config: EvaluateConfig) -> Path:
         MimError: the run is not finished, or its data changed, in one line.
     """
     run, finetuned, description = open_finished(config)
-    known = annotated_films(finetuned)
-    if known.hash() != description.split_hash:
-        raise MimError(
-            f"{run}: boxes or splits of {finetuned.data.path} have changed since the run was trained; bring the old "
-            "ones back, or fine-tune again"
-        )
-    chosen = (*known.splits.val, *known.splits.test)
+    opened = films_to_measure(Opened(config, run, finetuned, description), own_annotated, "boxes or splits")
+    known, chosen, external = opened.annotated, opened.chosen, opened.external
     split = ["val"] * len(known.splits.val) + ["test"] * len(known.splits.test)
     rows = [known.films.rows[film.index] for film in chosen]
-    groups = groups_of(config, finetuned, known.films)
+    groups = opened.groups_for(config, finetuned)
     dataset = make_detection_dataset(finetuned, known, chosen, description.encoder.image_size, training=False)
     fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
     task = fabric.to_device(load_detector(run, finetuned, description))
     found = find_boxes(task, dataset, config.batch_size, fabric.device, shown=True)
     detections = to_detections(found, chosen, split, rows, description.classes)
     lesions = with_lesion_groups(to_lesions(known.annotations, chosen, rows), groups, chosen)
+    if not opened.own_at_hand:
+        detections, lesions = followed_by_validation(run, detections, lesions)
     settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
     section = detection_section(detections, lesions, settings)
     names = description.classes
     target = f"boxes of {names[0] if len(names) == 1 else f'{len(names)} classes'}"
     met = look_for_copies(finetuned, known.splits)
-    header = make_header(run, finetuned, description, known.films, chosen, known.splits, met, target)
+    header = make_header(run, finetuned, description, known.films, chosen, known.splits, met, target, external)
     with_boxes = sum(len(known.annotations.of(film.index)) > 0 for film in known.splits.train)
     header = replace(
         header,
         more={**header.more, "Head": finetuned.detect.head, "Films": count_boxes(known)},
-        trained_on={**header.trained_on, "positives": with_boxes},
+        trained_on={**header.trained_on, "positives": with_boxes} if header.trained_on else {},
         lesions=count_lesions(known.annotations, known.splits),
     )
     broken = [] if has_numbers(task) else [f"The model cannot be measured: {NO_NUMBERS}."]
-    warnings = [*broken, *met.warnings, *describe_leakage(description, known.splits)]
+    warnings = [*describe_leakage(description, known.splits, external), *broken, *met.warnings]
     searched = Searched(detections, lesions)
     hidden = detector_mask(config, finetuned, known, found, description.encoder.image_size)
     before = () if hidden is None else (hidden,)
     missed, false = worst_films(config, finetuned, searched, chosen, rows, dataset, found)
-    output = Path(config.output) if config.output else run
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
+
+    def write(output: Path) -> Path:
         detections.save(output / "detections.csv")
         lesions.save(output / "lesions.csv")
-        save_near_copies(output / NEAR_COPIES, met.copies)
-        facts = facts_of_run(finetuned, description, met) | facts_of_detection(section, settings, header, warnings)
-        first_lines = [line for one in (*before, section) for line in one.first_lines]
-        write_model_card(output, facts, [*warnings, *first_lines])
-        report = write_detection_report(output, section, settings, header, missed, false, warnings, before)
-    for warning in (*warnings, *first_lines):
-        logger.warning("%s", warning)
-    test = known.splits.test
+        return write_detection_report(output, section, settings, header, missed, false, warnings, before)
+
+    facts = facts_of_run(finetuned, description, met) | facts_of_detection(section, settings, header, warnings)
+    said = [*warnings, *(line for one in (*before, section) for line in one.first_lines)]
+    output, test = output_of(config, run, header), known.splits.test
     counted = f"test: {len(test)} films of {len({film.patient_id for film in test})} patients"
     summaries = (line for one in (*before, section) for line in one.summary)
-    write_lines(counted, *summaries, f"detections: {output / 'detections.csv'}", f"report: {report}")
-    return output
+    lines = [counted, *summaries, f"detections: {output / 'detections.csv'}"]
+    return write_evaluation(output, header, met, facts, said, write, lines)
+
+
+def own_annotated(finetuned: FinetuneConfig) -> TestedFilms:
+    """Opens the annotated films of a run, as its training did."""
+    known = annotated_films(finetuned)
+    return TestedFilms(known.films, known.splits, known.hash(), known.annotations)
 
 
 def worst_films(

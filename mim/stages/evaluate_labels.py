@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
-from mim.data import LabelledFilm, PreparedDataset, Splits, save_near_copies, split_hash
-from mim.data.annotations import Annotations
+from mim.data import Splits
 from mim.data.loader import FilmDataset, evaluation_loader
-from mim.errors import MimError
 from mim.evaluation import Header, Section, Settings
 from mim.evaluation.class_metrics import LabelMetrics, measure_labels
 from mim.evaluation.label_calibration import label_calibration_section
@@ -23,17 +21,25 @@ from mim.evaluation.label_predictions import LabelPredictions
 from mim.evaluation.label_report import ErrorFilm, reconstruction_section, write_label_report
 from mim.evaluation.label_section import labels_section, left_out_section
 from mim.evaluation.label_strata import label_strata_sections
-from mim.evaluation.model_card import write_model_card
 from mim.stages.classifier import TaskDescription, load_classifier
-from mim.stages.common import logger, write_lines, writing
-from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished, rebuild
-from mim.stages.finetune import known_lesions, labelled_films, make_dataset
-from mim.stages.groups import groups_of, with_label_groups
+from mim.stages.evaluate import (
+    count_lesions,
+    describe_leakage,
+    make_header,
+    open_finished,
+    own_labelled,
+    rebuild,
+)
+from mim.stages.external import Opened, films_to_measure
+from mim.stages.finetune import make_dataset
+from mim.stages.groups import with_label_groups
 from mim.stages.label_kinds import known_counts, label_kind, label_words
 from mim.stages.mask_safety import mask_safety
 from mim.stages.model_card import facts_of_run
-from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import CopiesMet, look_for_copies
+from mim.stages.tested_films import TestedFilms
+from mim.stages.validation_tables import validation_labels
+from mim.stages.write_evaluation import output_of, write_evaluation
 from mim.tasks import MaskedClassifier
 from mim.training import make_fabric
 
@@ -54,29 +60,21 @@ class LabelRun:
         run: folder of the run.
         finetuned: settings of the run.
         description: what the run remembers.
-        films: the prepared films.
-        splits: who is in which split.
+        known: the films by split, and what is known of them.
         dataset: the rows as the network meets them, without augmentation.
-        predictions: the table of the rows.
+        predictions: the table of the rows; where the run's own films are not at hand, that of its validation films
+            stands behind them.
         visible: (N, gh, gw) what was seen of them.
-        annotations: lesions that are marked; None = none are known.
     """
 
     config: EvaluateConfig
     run: Path
     finetuned: FinetuneConfig
     description: TaskDescription
-    films: PreparedDataset
-    splits: Splits
+    known: TestedFilms
     dataset: FilmDataset
     predictions: LabelPredictions
     visible: NDArray[np.bool_]
-    annotations: Annotations | None
-
-    @property
-    def chosen(self) -> tuple[LabelledFilm, ...]:
-        """The films of the rows."""
-        return (*self.splits.val, *self.splits.test)
 
     @property
     def settings(self) -> Settings:
@@ -115,24 +113,21 @@ def evaluate_labels(config: EvaluateConfig) -> Path:
     sections = make_sections(scored, metrics)
     around = describe_run(scored)
     errors = draw_errors(scored, metrics)
-    output = Path(config.output) if config.output else scored.run
     said = [*around.warnings, *(line for section in sections for line in section.first_lines)]
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
+    facts = facts_of_run(scored.finetuned, scored.description, around.met)
+    facts |= facts_of_labels(metrics, around.header, around.about, said, sections)
+
+    def write(output: Path) -> Path:
         scored.predictions.save(output / "predictions.csv")
-        save_near_copies(output / NEAR_COPIES, around.met.copies)
-        facts = facts_of_run(scored.finetuned, scored.description, around.met)
-        facts |= facts_of_labels(metrics, around.header, around.about, said, sections)
-        write_model_card(output, facts, said)
-        report = write_label_report(
+        return write_label_report(
             output, sections, scored.settings, around.header, around.about, errors, around.warnings
         )
-    for warning in said:
-        logger.warning("%s", warning)
+
     kind = label_words(scored.predictions.kind, scored.predictions.names)
     counted = f"test: {metrics.films} films of {metrics.patients} patients, {kind}"
-    write_lines(counted, *(line for section in sections for line in section.summary), f"report: {report}")
-    return output
+    lines = [counted, *(line for section in sections for line in section.summary)]
+    output = output_of(config, scored.run, around.header)
+    return write_evaluation(output, around.header, around.met, facts, said, write, lines)
 
 
 def score_run(config: EvaluateConfig) -> LabelRun:
@@ -144,15 +139,10 @@ def score_run(config: EvaluateConfig) -> LabelRun:
     run, finetuned, description = open_finished(config)
     kind = label_kind(finetuned, description.classes)
     assert kind != "two"
-    films, splits = labelled_films(finetuned)
-    if split_hash(splits) != description.split_hash:
-        raise MimError(
-            f"{run}: labels or splits of {finetuned.data.path} have changed since the run was trained; "
-            "bring the old ones back, or fine-tune again"
-        )
-    chosen = (*splits.val, *splits.test)
-    groups = groups_of(config, finetuned, films)
-    dataset = make_dataset(finetuned, films, chosen, description.encoder.image_size, training=False)
+    known = films_to_measure(Opened(config, run, finetuned, description), own_labelled, "labels or splits")
+    splits, chosen = known.splits, known.chosen
+    groups = known.groups_for(config, finetuned)
+    dataset = make_dataset(finetuned, known.films, chosen, description.encoder.image_size, training=False)
     score, visible = score_labels(load_classifier(run, finetuned, description), dataset, config)
     predictions = LabelPredictions(
         names=description.classes,
@@ -165,20 +155,22 @@ def score_run(config: EvaluateConfig) -> LabelRun:
         keep_rate=visible.mean(axis=(1, 2)),
     )
     predictions = with_label_groups(predictions, groups, chosen)
-    annotations = known_lesions(finetuned.data, films)
-    return LabelRun(config, run, finetuned, description, films, splits, dataset, predictions, visible, annotations)
+    if not known.own_at_hand:
+        predictions = predictions.followed_by(validation_labels(run, kind))
+    return LabelRun(config, run, finetuned, description, known, dataset, predictions, visible)
 
 
 def make_sections(scored: LabelRun, metrics: LabelMetrics) -> list[Section]:
     """Makes the blocks of the report, in their order: what a mask hides of lesions stands first."""
-    splits, settings, predictions = scored.splits, scored.settings, scored.predictions
+    known, settings, predictions = scored.known, scored.settings, scored.predictions
+    splits = known.splits
     hidden = mask_safety(
         scored.config,
         scored.finetuned,
         scored.visible[len(splits.val) :],
         [film.index for film in splits.test],
         [film.patient_id for film in splits.test],
-        scored.annotations,
+        known.annotations,
         scored.description.encoder.image_size,
     )
     return [
@@ -188,31 +180,37 @@ def make_sections(scored: LabelRun, metrics: LabelMetrics) -> list[Section]:
         label_calibration_section(predictions, settings),
         label_usefulness_section(predictions, metrics),
         *label_strata_sections(predictions, metrics, settings),
-        reconstruction_section(*rebuild(scored.finetuned, scored.films, splits)),
+        reconstruction_section(*rebuild(scored.finetuned, known.films, splits)),
         left_out_section(OF_TWO_CLASSES),
     ]
 
 
 def describe_run(scored: LabelRun) -> Said:
     """Says what was evaluated, and what a reader must know first."""
-    data, splits, classes = scored.finetuned.data, scored.splits, scored.description.classes
+    data, known, classes = scored.finetuned.data, scored.known, scored.description.classes
+    splits = known.splits
     met = look_for_copies(scored.finetuned, splits)
     target = data.target if isinstance(data.target, str) else ", ".join(data.target or ())
     kind = scored.predictions.kind
     named = f"{target}: {label_words(kind, classes)}" if kind != "several" else target
     header = make_header(
-        scored.run, scored.finetuned, scored.description, scored.films, scored.chosen, splits, met, named
+        scored.run,
+        scored.finetuned,
+        scored.description,
+        known.films,
+        known.chosen,
+        splits,
+        met,
+        named,
+        known.external,
     )
     header = replace(
         header,
         trained_on={name: count for name, count in header.trained_on.items() if name != "positives"},
-        lesions=count_lesions(scored.annotations, splits),
+        lesions=count_lesions(known.annotations, splits),
     )
-    warnings = [
-        *describe_unscored(scored.predictions),
-        *met.warnings,
-        *describe_leakage(scored.description, splits),
-    ]
+    leakage = describe_leakage(scored.description, splits, known.external)
+    warnings = [*leakage, *describe_unscored(scored.predictions), *met.warnings]
     return Said(header, count_by_split(splits), met, warnings)
 
 
@@ -277,9 +275,10 @@ def draw_errors(scored: LabelRun, metrics: LabelMetrics) -> list[tuple[ErrorGrou
 
 def draw_film(scored: LabelRun, row: int) -> ErrorFilm:
     """A film of the report, with what the network saw of it and the lesions that are known."""
-    image, film = scored.dataset[0, row]["image"][0].numpy(), scored.chosen[row]
+    image, film = scored.dataset[0, row]["image"][0].numpy(), scored.known.chosen[row]
     height, width = image.shape
-    lesions = () if scored.annotations is None else scored.annotations.of(film.index)
+    annotations = scored.known.annotations
+    lesions = () if annotations is None else annotations.of(film.index)
     return ErrorFilm(
         image_id=film.image_id,
         patient_id=film.patient_id,

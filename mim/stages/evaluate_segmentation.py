@@ -12,7 +12,6 @@ from torch import Tensor
 from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
 from mim.data import LabelledFilm, save_near_copies
 from mim.data.annotations import Lesion, draw_lesions
-from mim.errors import MimError
 from mim.evaluation import (
     FilmMasks,
     Header,
@@ -25,6 +24,7 @@ from mim.evaluation import (
     segmentation_section,
     write_segmentation_report,
 )
+from mim.evaluation.external import ExternalTest, facts_of_external
 from mim.evaluation.model_card import write_model_card
 from mim.evaluation.segmentation import FOUND
 from mim.evaluation.segmentation_card import facts_of_segmentation
@@ -34,6 +34,7 @@ from mim.stages.annotated_films import AnnotatedFilms, count_boxes
 from mim.stages.classifier import TaskDescription
 from mim.stages.common import logger, write_lines, writing
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
+from mim.stages.external import Opened, films_to_measure
 from mim.stages.found_boxes import stored_part
 from mim.stages.mask_safety import mask_safety
 from mim.stages.model_card import facts_of_run
@@ -46,7 +47,11 @@ from mim.stages.segmentation import (
     make_segmentation_dataset,
     outline_hash,
     outlined_films,
+    refuse_bare_boxes,
 )
+from mim.stages.tested_films import TestedFilms
+from mim.stages.validation_tables import require_own_films
+from mim.stages.write_evaluation import output_of
 from mim.tasks import MaskedSegmenter
 from mim.training import make_fabric
 
@@ -103,12 +108,11 @@ def evaluate_segmenter(config: EvaluateConfig) -> Path:
         MimError: the run is not finished, or its data changed, in one line.
     """
     run, finetuned, description = open_finished(config)
-    known = outlined_films(finetuned)
-    if outline_hash(known) != description.split_hash:
-        raise MimError(
-            f"{run}: pixels or splits of {finetuned.data.path} have changed since the run was trained; bring the old "
-            "ones back, or fine-tune again"
-        )
+    opened = films_to_measure(Opened(config, run, finetuned, description), own_outlined, "pixels or splits")
+    known, external = opened.annotated, opened.external
+    if external is not None:
+        require_own_films(opened, run, finetuned)
+        refuse_bare_boxes(known.annotations, known.splits.test, finetuned)
     fabric = make_fabric(TrainingConfig(accelerator=config.accelerator))
     task = fabric.to_device(load_segmenter(run, finetuned, description))
     segmenter = Segmenter(config, finetuned, known, description.encoder.image_size, task, fabric.device)
@@ -132,10 +136,10 @@ def evaluate_segmenter(config: EvaluateConfig) -> Path:
     hidden = segmenter_mask(segmenter, shown)
     before = () if hidden is None else (hidden,)
     met = look_for_copies(finetuned, known.splits)
-    header = segmentation_header(segmenter, run, description, met)
-    warnings = [*unscored, *met.warnings, *describe_leakage(description, known.splits)]
+    header = segmentation_header(segmenter, run, description, met, external)
+    warnings = [*describe_leakage(description, known.splits, external), *unscored, *met.warnings]
     missed, false = worst_masks(segmenter, images, drawn_from)
-    output = Path(config.output) if config.output else run
+    output = output_of(config, run, header)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         images.save(output / TABLE)
@@ -143,7 +147,8 @@ def evaluate_segmenter(config: EvaluateConfig) -> Path:
         save_near_copies(output / NEAR_COPIES, met.copies)
         own = facts_of_segmentation(images, section, settings, header, warnings, asked.empty_truth)
         first_lines = [line for one in (*before, section) for line in one.first_lines]
-        write_model_card(output, facts_of_run(finetuned, description, met) | own, [*warnings, *first_lines])
+        facts = facts_of_run(finetuned, description, met) | own | facts_of_external(external, met.counts)
+        write_model_card(output, facts, [*warnings, *first_lines])
         report = write_segmentation_report(
             output, section, settings, header, missed, false, warnings, before, empty_truth=asked.empty_truth
         )
@@ -153,6 +158,12 @@ def evaluate_segmenter(config: EvaluateConfig) -> Path:
     summaries = (line for one in (*before, section) for line in one.summary)
     write_lines(counted, *summaries, f"masks: {output / TABLE}", f"report: {report}")
     return output
+
+
+def own_outlined(finetuned: FinetuneConfig) -> TestedFilms:
+    """Opens the films of a run with the pixels of their lesions, as its training did."""
+    known = outlined_films(finetuned)
+    return TestedFilms(known.films, known.splits, outline_hash(known), known.annotations)
 
 
 def count_pixels(segmenter: Segmenter) -> PixelCounts:
@@ -240,12 +251,16 @@ def measure_films(
     return images, shown, [f"{said} and are left out of the figures; look for a diverged training."]
 
 
-def segmentation_header(segmenter: Segmenter, run: Path, description: TaskDescription, met: CopiesMet) -> Header:
+def segmentation_header(
+    segmenter: Segmenter, run: Path, description: TaskDescription, met: CopiesMet, external: ExternalTest | None = None
+) -> Header:
     """What the figures belong to, in hashes."""
     known, finetuned = segmenter.known, segmenter.finetuned
     splits = known.splits
     target = f"the pixels of {description.classes[0]}"
-    header = make_header(run, finetuned, description, known.films, (*splits.val, *splits.test), splits, met, target)
+    header = make_header(
+        run, finetuned, description, known.films, (*splits.val, *splits.test), splits, met, target, external
+    )
     counted = count_boxes(known).replace("boxes", "lesions")
     filled = {"Annotations without pixels": "the whole box counts"} if finetuned.segment.boxes == "fill" else {}
     return replace(

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mim.config import EvaluateConfig, TrainingConfig
-from mim.data import PreparedDataset, save_near_copies
+from mim.config import EvaluateConfig, FinetuneConfig, TrainingConfig
+from mim.data import PreparedDataset
 from mim.data.loader import evaluation_loader
-from mim.data.studies import ABSENT, Study
+from mim.data.studies import ABSENT, Study, StudySplits
 from mim.data.study_loader import StudyDataset
-from mim.errors import MimError
 from mim.evaluation import (
     Case,
     Metrics,
@@ -31,18 +30,21 @@ from mim.evaluation import (
 )
 from mim.evaluation.calibration_section import calibration_section
 from mim.evaluation.decision_curve import decision_section
-from mim.evaluation.model_card import facts_of_evaluation, write_model_card
+from mim.evaluation.model_card import facts_of_evaluation
 from mim.evaluation.operating_points import operating_points_section
 from mim.evaluation.strata_section import strata_section
 from mim.files import write_atomically
-from mim.stages.common import logger, write_lines, writing
 from mim.stages.evaluate import describe_leakage, make_header, open_finished, rebuild, summarise
-from mim.stages.groups import groups_of, with_study_groups
+from mim.stages.external import Opened, films_to_measure
+from mim.stages.finetune import known_lesions
+from mim.stages.groups import with_study_groups
 from mim.stages.model_card import facts_of_run
-from mim.stages.near_copies import FILE as NEAR_COPIES
 from mim.stages.near_copies import look_for_copies
-from mim.stages.study import LabelledStudies, labelled_studies, load_study_classifier, make_study_dataset
+from mim.stages.study import labelled_studies, load_study_classifier, make_study_dataset
 from mim.stages.study_mask import studies_mask
+from mim.stages.tested_films import TestedFilms
+from mim.stages.validation_tables import validation_scores
+from mim.stages.write_evaluation import output_of, write_evaluation
 from mim.tasks import MaskedStudyClassifier
 from mim.training import make_fabric
 
@@ -78,17 +80,16 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
         MimError: the run is not finished, or its data changed, in one line.
     """
     run, finetuned, description = open_finished(config)
-    found = labelled_studies(finetuned)
-    if found.hash() != description.split_hash:
-        raise MimError(
-            f"{run}: labels, studies or splits of {finetuned.data.path} have changed since the run was trained; "
-            "bring the old ones back, or fine-tune again"
-        )
-    chosen = (*found.studies.val, *found.studies.test)
-    groups = groups_of(config, finetuned, found.films)
+    found = films_to_measure(Opened(config, run, finetuned, description), own_studies, "labels, studies or splits")
+    studies, external = found.studies, found.external
+    assert studies is not None
+    chosen = (*studies.val, *studies.test)
+    groups = found.groups_for(config, finetuned)
     dataset = make_study_dataset(finetuned, found.films, chosen, description.encoder.image_size, training=False)
     scored = score_studies(load_study_classifier(run, finetuned, description), dataset, config)
-    every_study = with_study_groups(study_predictions(found, scored), groups, chosen)
+    every_study = with_study_groups(study_predictions(studies, scored), groups, chosen)
+    if not found.own_at_hand:
+        every_study = every_study.followed_by(validation_scores(run))
     admitted = admit(every_study)
     predictions = admitted.predictions
     metrics = evaluate_predictions(
@@ -100,33 +101,25 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
     )
     hidden = studies_mask(config, finetuned, found, scored.visible, description.encoder.image_size)
     sections = [*([] if hidden is None else [hidden]), *study_sections(predictions, metrics.settings)]
-    films = (*found.splits.val, *found.splits.test)
     met = look_for_copies(finetuned, found.splits)
-    header = make_header(run, finetuned, description, found.films, films, found.splits, met)
+    header = make_header(run, finetuned, description, found.films, found.chosen, found.splits, met, external=external)
     weighing = finetuned.study.masker if finetuned.study.keep is None else f"sequence, best {finetuned.study.keep}"
     header = replace(
         header,
         more={**header.more, "Weights of films": weighing},
-        trained_on={
-            "films": len(found.studies.train),
-            "patients": len({study.patient_id for study in found.studies.train}),
-            "positives": sum(study.label for study in found.studies.train),
-        },
+        trained_on=count_studies_trained_on(studies),
     )
     gaps = [line for section in sections for line in section.first_lines]
-    warnings = [NOTE, *admitted.warnings, *met.warnings, *describe_leakage(description, found.splits), *gaps]
+    leakage = describe_leakage(description, found.splits, external)
+    warnings = [NOTE, *leakage, *admitted.warnings, *met.warnings, *gaps]
     reconstructions, why_none = rebuild(finetuned, found.films, found.splits)
     cases = worst_studies(config, chosen, dataset, scored, predictions, metrics)
-    output = Path(config.output) if config.output else run
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
+
+    def write(output: Path) -> Path:
         every_study.save(output / "predictions.csv")
-        save_near_copies(output / NEAR_COPIES, met.copies)
         write_atomically(output / "film_weights.csv", weights_table(found.films, chosen, every_study, scored))
         metrics.save(output / "metrics.json", header, warnings, sections)
-        facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
-        write_model_card(output, facts, [*warnings, *metrics.warnings])
-        report = write_report(
+        return write_report(
             output,
             metrics,
             predictions,
@@ -137,12 +130,32 @@ def evaluate_studies(config: EvaluateConfig) -> Path:
             sections=sections,
             why_no_reconstructions=why_none,
         )
-    for warning in (*warnings[1:], *metrics.warnings):
-        logger.warning("%s", warning)
-    said = [line.replace(" films of ", " studies of ", 1) for line in summarise(metrics, config.confidence)]
+
+    facts = facts_of_evaluation(metrics, header, warnings, sections) | facts_of_run(finetuned, description, met)
+    output = output_of(config, run, header)
+    figures = [line.replace(" films of ", " studies of ", 1) for line in summarise(metrics, config.confidence)]
     summaries = (line for section in sections for line in section.summary)
-    write_lines(*said, *summaries, f"weights of films: {output / 'film_weights.csv'}", f"report: {report}")
-    return output
+    lines = [*figures, *summaries, f"weights of films: {output / 'film_weights.csv'}"]
+    said = [*warnings, *metrics.warnings]
+    return write_evaluation(output, header, met, facts, said, write, lines, unsaid=1)  # NOTE is of the report
+
+
+def own_studies(finetuned: FinetuneConfig) -> TestedFilms:
+    """Opens the studies of a run, as its training did."""
+    found = labelled_studies(finetuned)
+    lesions = known_lesions(finetuned.data, found.films)
+    return TestedFilms(found.films, found.splits, found.hash(), lesions, found.studies)
+
+
+def count_studies_trained_on(studies: StudySplits) -> dict[str, int]:
+    """Studies, patients and positive studies of the training; nothing where they are not at hand."""
+    if not studies.train:
+        return {}
+    return {
+        "films": len(studies.train),
+        "patients": len({study.patient_id for study in studies.train}),
+        "positives": sum(study.label for study in studies.train),
+    }
 
 
 def study_sections(predictions: Predictions, settings: Settings) -> list[Section]:
@@ -184,13 +197,13 @@ def study_names(studies: Sequence[Study]) -> list[str]:
     ]
 
 
-def study_predictions(found: LabelledStudies, scored: ScoredStudies) -> Predictions:
+def study_predictions(studies: StudySplits, scored: ScoredStudies) -> Predictions:
     """Joins scores to who and what was scored: the validation studies, then the test studies."""
-    chosen = (*found.studies.val, *found.studies.test)
+    chosen = (*studies.val, *studies.test)
     return Predictions(
         image_id=study_names(chosen),
         patient_id=[study.patient_id for study in chosen],
-        split=["val"] * len(found.studies.val) + ["test"] * len(found.studies.test),
+        split=["val"] * len(studies.val) + ["test"] * len(studies.test),
         label=np.array([study.label for study in chosen]),
         score=scored.score,
         keep_rate=scored.keep_rate,

@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 
 from mim.config import EvaluateConfig, FinetuneConfig
 from mim.data import LabelledFilm, PreparedDataset, Splits
+from mim.data.annotations import Annotations
 from mim.data.loader import FilmDataset
 from mim.evaluation import Metrics, Predictions
 from mim.stages.classifier import TaskDescription
@@ -37,7 +38,8 @@ class EvaluationContext:
     """A finished run with its films, its scores and its figures.
 
     Rows count the validation films, then the test films: `dataset[0, row]`, `scored.score[row]`, `chosen[row]` and the
-    rows of `predictions` belong together.
+    rows of `predictions` belong together. Where the run's own films are not at hand, rows begin with the test films,
+    and `predictions` ends with rows of validation films of which nothing else is there.
 
     Attributes:
         config: settings of evaluate.py.
@@ -46,12 +48,14 @@ class EvaluationContext:
         description: what the run remembers.
         films: the prepared films.
         splits: who is in which split.
+        annotations: where their lesions are; None = not known.
         dataset: the validation films, then the test films, as the network meets them, without augmentation.
         task: the classifier, in evaluation mode, on the device.
         fabric: the device.
         scored: its scores and masks.
         predictions: the table of all films.
         metrics: the figures so far.
+        external: whether the test films come from elsewhere than the validation films.
     """
 
     config: EvaluateConfig
@@ -60,12 +64,14 @@ class EvaluationContext:
     description: TaskDescription
     films: PreparedDataset
     splits: Splits
+    annotations: Annotations | None
     dataset: FilmDataset
     task: MaskedClassifier
     fabric: Fabric
     scored: Scored
     predictions: Predictions
     metrics: Metrics
+    external: bool = False
 
     @property
     def chosen(self) -> tuple[LabelledFilm, ...]:
@@ -76,6 +82,14 @@ class EvaluationContext:
     def test_rows(self) -> range:
         """The rows of the test films."""
         return range(len(self.splits.val), len(self.splits.val) + len(self.splits.test))
+
+    @property
+    def alike_rows(self) -> range:
+        """The rows of validation and test films; of an external test set those of the test films alone.
+
+        What learns from labels of some films and is asked about others would learn to tell two hospitals apart.
+        """
+        return self.test_rows if self.external else range(len(self.chosen))
 
     def batches(self, rows: Sequence[int]) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
         """Gives some films in batches, on the device, with the rows that each batch holds."""

@@ -38,6 +38,7 @@ class MadeFor:
         long_side: least and greatest longer side in pixels, before films were reduced.
         aspect: least and greatest width to height.
         edge_brightness: least and greatest mean of a film's border, from 0 to 1; None = it is not known.
+        salt_check: which salt made the run's hashed ids (`mim.data.privacy.salt_check`); empty = it is not known.
     """
 
     preparation: Mapping[str, Any]
@@ -46,6 +47,7 @@ class MadeFor:
     long_side: tuple[float, float]
     aspect: tuple[float, float]
     edge_brightness: tuple[float, float] | None
+    salt_check: str = ""
 
     @classmethod
     def of(cls, films: PreparedDataset, chosen: Sequence[int]) -> "MadeFor":
@@ -59,6 +61,7 @@ class MadeFor:
             long_side=_range([max(row.width, row.height) for row in rows]),
             aspect=_range([row.width / row.height for row in rows]),
             edge_brightness=_range(edges) if edges else None,
+            salt_check=films.salt_check,
         )
 
     def save(self, folder: Path) -> None:
@@ -87,6 +90,7 @@ class MadeFor:
                 long_side=_pair(content["long_side"]),
                 aspect=_pair(content["aspect"]),
                 edge_brightness=None if edges is None else _pair(edges),
+                salt_check=str(content.get("salt_check", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise MimError(f"{path}: cannot be understood ({type(error).__name__}: {error})") from error

@@ -104,12 +104,13 @@ def measure_leakage(
 
 
 def alone(context: EvaluationContext, masks: Masks, intervals: Intervals) -> Figure:
-    """AUC of a classifier that sees the masks alone, of validation and test films."""
-    predictions = context.predictions
-    scores, reason = score_masks_alone(masks, predictions.label, predictions.patient_id, intervals.seed)
+    """AUC of a classifier that sees the masks alone, of validation and test films (`alike_rows`)."""
+    rows = list(context.alike_rows)
+    labels, patients = context.predictions.label[rows], [context.predictions.patient_id[row] for row in rows]
+    scores, reason = score_masks_alone(masks[rows], labels, patients, intervals.seed)
     if scores is None:
         return Figure(None, None, None, reason)
-    return auroc_figures(predictions.label, predictions.patient_id, {"alone": scores[None]}, intervals)["alone"]
+    return auroc_figures(labels, patients, {"alone": scores[None]}, intervals)["alone"]
 
 
 def ask_evaluator(

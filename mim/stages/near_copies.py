@@ -61,9 +61,16 @@ class CopiesMet:
 
 
 def look_for_copies(finetuned: FinetuneConfig, splits: Splits) -> CopiesMet:
-    """Compares the test films with those of training, and of the pretraining run where it says what it met."""
-    met: dict[str, Sequence[HashedFilm]] = {"training": splits.train}
+    """Compares the test films with those of training, and of the pretraining run where it says what it met.
+
+    Without training films, as where those of a run are not at hand, it is not known whether they are copies of these.
+    """
+    met: dict[str, Sequence[HashedFilm]] = {}
     unknown = {}
+    if splits.train:
+        met["training"] = splits.train
+    else:
+        unknown["training"] = "the films of the training are not at hand"
     try:
         met["pretraining"] = pretraining_films(finetuned)
     except MimError as error:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mim.config import FinetuneConfig
 from mim.data import LabelledFilm
-from mim.data.annotations import Lesion
+from mim.data.annotations import Annotations, Lesion
 from mim.data.augment import evaluation_transform, train_transform
 from mim.data.loader import FilmDataset, evaluation_loader
 from mim.data.outlines import Polygons
@@ -100,16 +100,24 @@ def outlined_films(config: FinetuneConfig) -> AnnotatedFilms:
             annotated by a box alone and boxes are not to be filled.
     """
     found = annotated_films(config)
-    films = [*found.splits.train, *found.splits.val, *found.splits.test]
-    lesions = [(film, lesion) for film in films for lesion in found.annotations.of(film.index)]
+    refuse_bare_boxes(found.annotations, (*found.splits.train, *found.splits.val, *found.splits.test), config)
+    return found
+
+
+def refuse_bare_boxes(annotations: Annotations, films: Sequence[LabelledFilm], config: FinetuneConfig) -> None:
+    """Refuses lesions that are annotated by a box alone, where boxes are not to be filled.
+
+    Raises:
+        MimError: naming the first.
+    """
+    lesions = [(film, lesion) for film in films for lesion in annotations.of(film.index)]
     bare = [film.image_id for film, lesion in lesions if lesion.outline is None]
     if bare and config.segment.boxes == "refuse":
         raise MimError(
-            f"{found.annotations.path}: {len(bare)} of {len(lesions)} annotations are boxes without pixels (the first "
+            f"{annotations.path}: {len(bare)} of {len(lesions)} annotations are boxes without pixels (the first "
             f"is on film {bare[0]}): task=segment needs polygons or run lengths; give segment.boxes=fill to count "
             "whole boxes as lesion"
         )
-    return found
 
 
 def outline_hash(found: AnnotatedFilms) -> str:

@@ -12,7 +12,6 @@ from mim.data.annotations import Lesion, draw_lesions
 from mim.data.seed import derive_seed
 from mim.evaluation.mean_figure import Resampling
 from mim.stages.evaluation_context import EvaluationContext
-from mim.stages.finetune import known_lesions
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def called_positive_from(context: EvaluationContext) -> float:
 
 def lesions_by_row(context: EvaluationContext) -> dict[int, tuple[Lesion, ...]]:
     """Lesions of the rows that have any; empty where the run has no `data.boxes`."""
-    annotations = known_lesions(context.finetuned.data, context.films)
+    annotations = context.annotations
     if annotations is None:
         return {}
     found = {row: annotations.of(film.index) for row, film in enumerate(context.chosen)}

@@ -8,15 +8,14 @@ from numpy.typing import NDArray
 from mim.config import EvaluateConfig, FinetuneConfig
 from mim.data.studies import ABSENT
 from mim.evaluation import Section
-from mim.stages.finetune import known_lesions
 from mim.stages.mask_safety import mask_safety
-from mim.stages.study import LabelledStudies
+from mim.stages.tested_films import TestedFilms
 
 
 def studies_mask(
     config: EvaluateConfig,
     finetuned: FinetuneConfig,
-    found: LabelledStudies,
+    found: TestedFilms,
     visible: Sequence[NDArray[np.bool_]] | None,
     image_size: tuple[int, int],
 ) -> Section | None:
@@ -30,11 +29,11 @@ def studies_mask(
             there; None where nothing hides cells.
         image_size: of the network, in pixels.
     """
+    assert found.studies is not None
     test = found.studies.test
     if visible is None or not test:
         return None
     films = [(film, study.patient_id) for study in test for film in study.films if film != ABSENT]
     together = np.concatenate(visible[len(found.studies.val) :])
     numbers, patients = [film for film, _ in films], [patient for _, patient in films]
-    annotations = known_lesions(finetuned.data, found.films)
-    return mask_safety(config, finetuned, together, numbers, patients, annotations, image_size)
+    return mask_safety(config, finetuned, together, numbers, patients, found.annotations, image_size)

@@ -23,6 +23,7 @@ from mim.stages.evaluate_detection import evaluate_detector
 from mim.stages.evaluate_labels import evaluate_labels
 from mim.stages.evaluate_segmentation import evaluate_segmenter
 from mim.stages.evaluate_study import evaluate_studies
+from mim.stages.external_settings import check_external
 from mim.stages.finetune import finetune as finetune_films
 from mim.stages.label_kinds import label_kind, label_words, task_labels
 from mim.stages.segmentation import finetune_segmenter, rebuild_segmenter
@@ -92,8 +93,10 @@ def evaluate(config: EvaluateConfig) -> Path:
         The folder of the report.
 
     Raises:
-        MimError: the run is not finished, its data changed, or two runs cannot be compared, in one line.
+        MimError: the run is not finished, its data changed, two runs cannot be compared, or an external test set cannot
+            be used, in one line.
     """
+    check_external(config)
     if config.second_run is not None:
         return compare_runs(config, evaluate)
     _, finetuned, description = open_finished(config)

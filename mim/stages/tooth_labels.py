@@ -1,11 +1,12 @@
 """Teeth, and what they are labelled with: lesions by their boxes, or a column of a CSV."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mim.config import LabelledDataConfig
-from mim.data import LabelledFilms, PreparedDataset, attach_labels, dataset_salt
+from mim.data import LabelledFilms, attach_labels, dataset_salt
 from mim.data.annotations import read_annotations
-from mim.data.tooth_crops import check_tooth_column, crop_teeth, label_by_lesions
+from mim.data.tooth_crops import ToothCrops, check_tooth_column, crop_teeth, label_by_lesions
 from mim.errors import MimError
 from mim.stages.common import open_films
 
@@ -27,11 +28,17 @@ def check_crop_settings(data: LabelledDataConfig) -> None:
         )
 
 
-def join_tooth_labels(data: LabelledDataConfig) -> tuple[PreparedDataset, LabelledFilms]:
+def join_tooth_labels(
+    data: LabelledDataConfig, classes: Sequence[str] | None = None
+) -> tuple[ToothCrops, LabelledFilms]:
     """Opens the films, makes films of their teeth, and labels them.
 
     With `data.target` the label stands in the CSV, a row a tooth (columns `image` and `tooth`); without it a tooth is
     positive where the middle of a lesion of `data.boxes` lies in its box.
+
+    Args:
+        data: settings of the films.
+        classes: of a finished run, of which not all need be there; None = the labels say it.
 
     Raises:
         MimError: a setting, file or column is missing.
@@ -52,10 +59,17 @@ def join_tooth_labels(data: LabelledDataConfig) -> tuple[PreparedDataset, Labell
     if data.target is not None:
         check_tooth_column(teeth, source, data.labels)
     labelled = attach_labels(
-        teeth, source, data.labels, data.target, salt, kind=data.label_kind, order=data.label_order
+        teeth,
+        source,
+        data.labels,
+        data.target,
+        salt,
+        kind=data.label_kind,
+        order=data.label_order,
+        classes=classes,
     )
     if data.boxes is not None:
         lesions = read_annotations(films, source, data.boxes, data.lesion_categories, data.grades)
         if data.target is None:
-            labelled = label_by_lesions(teeth, labelled, lesions)
+            labelled = label_by_lesions(teeth, labelled, lesions, both=classes is None)
     return teeth, labelled

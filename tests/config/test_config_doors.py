@@ -164,3 +164,35 @@ def test_a_fault_of_the_program_keeps_its_traceback():
 def test_a_stop_knows_its_step():
     assert Interrupted(12).step == 12
     assert not isinstance(Interrupted(12), MimError)
+
+
+def measure(*argv):
+    return parse_door_arguments(
+        EvaluateConfig,
+        argv,
+        program="evaluate.py",
+        summary="Report on a run.",
+        positional=("run", "second_run"),
+        options={"--data": "data.path"},
+    )
+
+
+@pytest.mark.parametrize("written", [("--data", "films"), ("--data=films",), ("data.path=films",)])
+def test_an_option_is_another_way_of_writing_a_setting(written):
+    config = measure("runs/a", *written, "seed=3").config
+    assert (config.run, config.second_run, config.data.path, config.seed) == ("runs/a", None, "films", 3)
+
+
+def test_an_option_without_a_value_or_given_twice_is_refused():
+    assert "write --data <value>" in refusal(measure, "runs/a", "--data")
+    assert "write --data <value>" in refusal(measure, "runs/a", "--data", "--print-config", "--data=")
+    assert "given twice" in refusal(measure, "runs/a", "--data", "x", "data.path=y")
+    assert "given twice" in refusal(measure, "runs/a", "--data", "x", "--data=y")
+    assert "unknown option --data" in refusal(evaluate, "runs/a", "--data", "x")
+
+
+def test_help_shows_an_option(capsys):
+    assert measure("--help") is None
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "[--data X]" in shown
+    assert "--data X stands for data.path=X." in shown

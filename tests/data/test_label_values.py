@@ -50,6 +50,19 @@ def test_more_than_two_values_are_classes_and_two_are_as_ever() -> None:
     assert (values.classes, values.of_row) == (("2", "9", "10"), (2, 1, 0))
 
 
+def test_labels_may_have_to_be_of_the_classes_of_a_run() -> None:
+    known = ("none", "virus", "bacteria")
+    values = read_values(TABLE, rows_of("virus", "virus"), "grade", "two", classes=known)
+    assert (values.classes, values.of_row) == (known, (1, 1)), "not all of them need be there"
+    with pytest.raises(
+        MimError, match=r"row 3: 'fungus' stands under 'grade', which is no class of the run \(none, vir"
+    ):
+        read_values(TABLE, rows_of("none", "fungus"), "grade", classes=known)
+    rows = [TableRow(2, {"x": "1", "y": ""}), TableRow(3, {"x": "1", "y": "0"})]
+    several = read_values(TABLE, rows, ("x", "y"), classes=("caries", "filling"))
+    assert (several.labels, several.several) == (("caries", "filling"), ((1, MISSING), (1, 0)))
+
+
 @pytest.mark.parametrize(
     ("values", "order", "expected"),
     [
