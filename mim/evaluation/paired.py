@@ -44,7 +44,8 @@ TITLES: Mapping[str, str] = MappingProxyType(
 )
 NOTE = (
     "Second run minus first, on the same films and the same resamples of patients. p is two-sided, not adjusted for "
-    "the number of rows. Sensitivity and specificity are at each run's own threshold from its validation films."
+    "the number of rows. What needs a threshold (sensitivity, specificity, masks) is at each run's own, from its "
+    "validation films."
 )
 
 
@@ -164,18 +165,25 @@ def compare_predictions(first: Predictions, second: Predictions, settings: Setti
     return {name: found[name] for name in TITLES if name in found}
 
 
-def comparison_section(found: Mapping[str, PairedDifference], names: tuple[str, str], settings: Settings) -> Section:
+def comparison_section(
+    found: Mapping[str, PairedDifference],
+    names: tuple[str, str],
+    settings: Settings,
+    titles: Mapping[str, str] | None = None,
+) -> Section:
     """Write a comparison for the report and for `metrics.json`.
 
     Args:
         found: What `compare_predictions` or `compare_detections` gave.
         names: What the two runs are called.
         settings: How intervals were made.
+        titles: How figures are called; None = as those of `compare_predictions` and `compare_detections` are.
     """
+    called = TITLES if titles is None else titles
     rows = []
     for name, row in found.items():
         values = ["–" if value is None else f"{value:.3f}" for value in (row.first, row.second)]
-        rows.append((TITLES[name], *values, *written(row.difference), "–" if row.p is None else _say_p(row.p)))
+        rows.append((called[name], *values, *written(row.difference), "–" if row.p is None else _say_p(row.p)))
     columns = ("Figure", names[0], names[1], "difference", f"{settings.confidence * 100:g} % interval", "p")
     return Section(
         name="comparison",
@@ -203,7 +211,7 @@ def comparison_section(found: Mapping[str, PairedDifference], names: tuple[str, 
             for name, row in found.items()
         },
         summary=tuple(
-            f"{TITLES[name]}: {row.difference.value:+.3f} (p {_say_p(row.p)})"
+            f"{called[name]}: {row.difference.value:+.3f} (p {_say_p(row.p)})"
             for name, row in found.items()
             if row.difference.value is not None and row.p is not None
         ),

@@ -13,14 +13,12 @@ from mim.evaluation import PairedDifference, Section, Table, comparison_section
 from mim.evaluation.page import write_page
 from mim.files import write_atomically
 from mim.stages.common import logger, write_lines, writing
-from mim.stages.comparisons import Compare, compare_boxes, compare_scores, settings_of
-from mim.stages.measured_detector import MeasuredDetector
-from mim.stages.measured_run import STORING, FinishedRun, Measure, MeasuredRun
-
-Side = MeasuredRun | MeasuredDetector
+from mim.stages.compare_masks import compare_masks
+from mim.stages.comparisons import Compare, Side, compare_boxes, compare_scores, settings_of
+from mim.stages.measured_run import STORING, FinishedRun, Measure
 
 COMPARISONS: Mapping[str, Compare] = MappingProxyType(
-    {"classify": compare_scores, "study": compare_scores, "detect": compare_boxes}
+    {"classify": compare_scores, "study": compare_scores, "detect": compare_boxes, "segment": compare_masks}
 )
 SUMMARY = MappingProxyType(
     {
@@ -32,6 +30,10 @@ SUMMARY = MappingProxyType(
         "ap": "AP",
         "froc": "FROC score",
         "lesion_sensitivity": "sensitivity for lesions",
+        "dice": "Dice, mean over films",
+        "surface": "normalised surface distance, mean over films",
+        "lesion_dice": "Dice, mean over lesions",
+        "lesions_found": "the share of lesions found",
     }
 )
 COLUMNS = ("figure", "first", "second", "difference", "low", "high", "p", "reason")
@@ -70,7 +72,7 @@ def compare_runs(config: EvaluateConfig, measure: Measure) -> Path:
     first, second = compared.sides
     warnings = [*compared.notes, *describe_films(first, second)]
     names = call_them(*paths)
-    section = comparison_section(compared.found, names, settings_of(config))
+    section = comparison_section(compared.found, names, settings_of(config), compared.titles)
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         write_atomically(output / "comparison.csv", to_csv(compared.found))
@@ -112,7 +114,8 @@ def require_comparable(first: FinishedRun, second: FinishedRun) -> None:
         )
     asked = [(run.settings.data.target, run.description.classes) for run in (first, second)]
     if asked[0] != asked[1]:
-        one, other = (f"{target or 'boxes'} ({', '.join(classes)})" for target, classes in asked)
+        marked = "pixels" if first.settings.task == "segment" else "boxes"
+        one, other = (f"{target or marked} ({', '.join(classes)})" for target, classes in asked)
         raise MimError(
             f"{second.path}: its classes are of {other}, those of {first.path} of {one}; give two runs of one target"
         )

@@ -26,8 +26,10 @@ from mim.evaluation.metrics import SCHEMA_VERSION
 from mim.files import write_atomically
 from mim.stages.measured_detector import MeasuredDetector, measured_detector
 from mim.stages.measured_run import FinishedRun, Measure, MeasuredRun, measured
+from mim.stages.measured_segmenter import MeasuredSegmenter
 
 OF_STUDIES = "Each row of this comparison is a study of several films: where the report says film, read study."
+Side = MeasuredRun | MeasuredDetector | MeasuredSegmenter
 _SAME = 0.5  # pixels by which boxes of one lesion may differ
 
 
@@ -41,13 +43,15 @@ class Compared:
         notes: what a reader must know first.
         counted: on how many films of how many patients, in words.
         save: writes the tables and, with the block of the comparison and warnings, metrics.json.
+        titles: how the figures are called; None = as the report on one run calls them.
     """
 
-    sides: tuple[MeasuredRun, MeasuredRun] | tuple[MeasuredDetector, MeasuredDetector]
+    sides: tuple[Side, Side]
     found: Mapping[str, PairedDifference]
     notes: tuple[str, ...]
     counted: str
     save: Callable[[Path, Section, list[str]], None]
+    titles: Mapping[str, str] | None = None
 
 
 Compare = Callable[[tuple[FinishedRun, FinishedRun], EvaluateConfig, Measure], Compared]
@@ -135,7 +139,7 @@ def settings_of(config: EvaluateConfig) -> Settings:
     return Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
 
 
-def header_of(first: MeasuredRun | MeasuredDetector, second: MeasuredRun | MeasuredDetector) -> Header:
+def header_of(first: Side, second: Side) -> Header:
     """The header of the second run, which says what it was compared with."""
     content: dict[str, Any] = second.header
     header = Header(**{**content, "image_size": tuple(content["image_size"])})
