@@ -6,16 +6,15 @@ from pathlib import Path
 
 from mim.config import EvaluateConfig
 from mim.errors import MimError
-from mim.evaluation import Section, segmentation_section
+from mim.evaluation import Section
 from mim.evaluation.metrics import SCHEMA_VERSION
 from mim.evaluation.segmentation_comparison import compare_segmentations, comparison_titles, drawn_by_both
 from mim.evaluation.segmentation_section import WITHOUT_CHOICE
 from mim.files import write_atomically
 from mim.stages.comparisons import Compared, header_of, settings_of
+from mim.stages.evaluate_segmentation import section_on
 from mim.stages.measured_run import FinishedRun, Measure
 from mim.stages.measured_segmenter import MeasuredSegmenter, measured_segmenter
-
-UNIT = "pixels of the film"
 
 
 def compare_masks(runs: tuple[FinishedRun, FinishedRun], config: EvaluateConfig, measure: Measure) -> Compared:
@@ -33,7 +32,7 @@ def compare_masks(runs: tuple[FinishedRun, FinishedRun], config: EvaluateConfig,
         raise MimError(f"{second.run.path}: {error} as {first.run.path} (data.boxes, segment.boxes)") from error
 
     def save(output: Path, section: Section, warnings: list[str]) -> None:
-        own = section_of(second, config)
+        own = section_on(second.images.of("test"), second.thresholds, config)
         content = {
             "schema_version": SCHEMA_VERSION,
             "header": asdict(header_of(first, second)),
@@ -51,21 +50,6 @@ def compare_masks(runs: tuple[FinishedRun, FinishedRun], config: EvaluateConfig,
     counted = f"{len(test)} test films of {len(set(test.patient_id))} patients with {lesions} lesions"
     notes = tuple(note for side in (first, second) for note in _without_choice(side))
     return Compared((first, second), found, notes, counted, save, comparison_titles(test.classes))
-
-
-def section_of(side: MeasuredSegmenter, config: EvaluateConfig) -> Section:
-    """The block of the report on one of the two."""
-    test = side.images.of("test").images[0]
-    return segmentation_section(
-        test.overlaps,
-        test.patient_id,
-        settings_of(config),
-        tolerance=config.segmentation.tolerance,
-        unit=UNIT,
-        empty_truth=config.segmentation.empty_truth,
-        threshold=side.thresholds[0],
-        columns=test.lesion_columns,
-    )
 
 
 def _without_choice(side: MeasuredSegmenter) -> list[str]:

@@ -261,7 +261,7 @@ def test_probabilities_that_are_no_numbers_are_left_out_and_said(
     assert content["blocks"]["segmentation"]["images"] > 0
 
 
-@pytest.mark.parametrize("setting", ["groups=[site]", "specificity=0.5"])
+@pytest.mark.parametrize("setting", ["specificity=0.5"])
 def test_settings_that_are_not_read_are_refused(setting: str, run: Path, tmp_path: Path) -> None:
     said = call("evaluate", run, setting, f"output={tmp_path / 'report'}").error()
     assert f"{setting.partition('=')[0]} is not read of a run with task=segment" in said

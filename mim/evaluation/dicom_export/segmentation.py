@@ -1,6 +1,9 @@
 """What the network saw, and what it found, as a binary DICOM Segmentation."""
 
+from collections.abc import Container, Sequence
 from copy import deepcopy
+from dataclasses import replace
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -108,12 +111,27 @@ def gather(result: FrameResult, rows: int, columns: int) -> list[tuple[str, Conc
     if result.visible is not None:
         found["seen by the network"] = (SPATIAL, SEEN, result.visible)
     for name, plane in result.pixels.items():
-        found[f"{name}, pixels"[:64]] = (ABNORMAL, concept_of(name), plane)
+        concept = _distinct(concept_of(name), [kind for _, kind, _ in found.values()])
+        found[_free(f"{name}, pixels", found)] = (ABNORMAL, concept, plane)
     for region in result.regions:
         label, plane = f"{region.label}, boxes"[:64], _box_plane(region.box, rows, columns)
         before = found.get(label)
         found[label] = (ABNORMAL, concept_of(region.label), plane if before is None else before[2] | plane)
     return [(label, category, kind, plane) for label, (category, kind, plane) in found.items() if plane.any()]
+
+
+def _free(label: str, taken: Container[str]) -> str:
+    """A label of at most 64 characters, numbered where another one begins with the same."""
+    labels = chain((label[:64],), (f"{label[:58]} ({number})" for number in count(2)))
+    return next(own for own in labels if own not in taken)
+
+
+def _distinct(concept: Concept, taken: Sequence[Concept]) -> Concept:
+    """A concept whose code no other meaning has: codes of mim's own are short, and long names may share one."""
+    meanings = {(own.scheme, own.value): own.meaning for own in taken}
+    values = chain((concept.value,), (f"{concept.value[:12]}-{number}" for number in count(2)))
+    free = next(own for own in values if meanings.get((concept.scheme, own), concept.meaning) == concept.meaning)
+    return replace(concept, value=free)
 
 
 def _box_plane(box: tuple[float, float, float, float], rows: int, columns: int) -> Cells:
