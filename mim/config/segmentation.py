@@ -10,6 +10,11 @@ from mim.config.base import Config
 class SegmentConfig(Config):
     """A decoder over the encoder's maps that says of each pixel whether it is what is sought."""
 
+    classes: Literal["together", "apart"] = Field(
+        "together",
+        description="the categories of data.boxes (data.lesion_categories): together = all of them are what is sought, "
+        "one mask; apart = a mask for each, which may overlap",
+    )
     head: Literal["unet", "upernet"] = Field(
         "unet",
         description="unet = from the coarsest map up, each finer one joined and convolved; upernet = pyramid pooling, "

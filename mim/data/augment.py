@@ -31,7 +31,7 @@ class ChangedFilm:
         image: (H', W') of the film's type.
         boxes: (M, 4) float32, x1, y1, x2, y2 in pixels of `image`, cut at its border.
         kept: (M,) which of the boxes that were given these are; one of which less than a pixel is left is gone.
-        mask: (H', W') of its own type, or None if none was given.
+        mask: (H', W'), or (H', W', M), of its own type, or None if none was given.
         cut: The part of the film that the image was made of, to the pixel; before a rotation.
     """
 
@@ -84,7 +84,8 @@ class FilmTransform:
             seed: Decides all that is random.
             half: The same film at half the size, if it is at hand.
             boxes: (N, 4) x1, y1, x2, y2 as shares of the film's width and height.
-            mask: (any height, any width) over the whole film; sampled, never mixed, so numbers of classes stay.
+            mask: (any height, any width) over the whole film, or several, (any height, any width, M); sampled, never
+                mixed, so numbers of classes stay.
             place: Where the part that was drawn of the whole film is taken instead: in a window of it.
         """
         cut = Cut.whole()

@@ -87,7 +87,7 @@ class Cut:
         """Take from a mask over the whole film the value under the middle of each pixel of the image.
 
         Args:
-            mask: (any height, any width).
+            mask: (any height, any width), or several, (any height, any width, M).
             size: (H', W') of the image.
         """
         rows = _under(self.top, self.bottom, size[0], mask.shape[0], turned=self.upside_down)

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mim.data.annotations import Lesion, draw_lesions
+from mim.data.annotations import Lesion
 from mim.data.augment import FilmTransform
 from mim.data.balanced import BalancedStream
 from mim.data.collate import collate_films
 from mim.data.cut import Cut
+from mim.data.planes import draw_planes, take_planes
 from mim.data.seed import derive_seed
 from mim.data.store import PreparedDataset, StoredFilms
 from mim.data.windows import enough_inside
@@ -57,6 +58,7 @@ class FilmDataset(Batched):
         lesions: What is annotated on films, by their number in `films` (`Annotations.lesions`); a film that is not
             there has no lesion. None = it is not known, and nothing is drawn.
         boxes: Whether samples have the boxes of lesions, beside their pixels.
+        planes: How many planes the pixels of lesions are drawn on: 1 = all on one; else each on that of its label.
         features: (N, F) float32, what else is known of each film, NaN where it is not (`mim.data.clinical`).
     """
 
@@ -72,6 +74,7 @@ class FilmDataset(Batched):
         integers: bool = False,
         lesions: Mapping[int, Sequence[Lesion]] | None = None,
         boxes: bool = False,
+        planes: int = 1,
         features: NDArray[np.float32] | None = None,
     ) -> None:
         if features is not None and len(features) != len(indices):
@@ -90,6 +93,7 @@ class FilmDataset(Batched):
         self._integers = integers
         self._lesions = lesions
         self._boxes = boxes
+        self._planes = planes
         self._features = features
 
     def __len__(self) -> int:
@@ -103,14 +107,16 @@ class FilmDataset(Batched):
 
         Returns:
             `image`, float32 (1, H, W) in [0, 1], or with `integers` uint8 or uint16; `index`, the number of the film
-            in `indices`; `label` if known; where lesions are given, `lesion`, bool (1, H, W), and on request `boxes`,
-            float32 (M, 4), x1, y1, x2, y2 in pixels of the image, and `box_label`, int64 (M,), places in
+            in `indices`; `label` if known; where lesions are given, `lesion`, bool (planes, H, W), and on request
+            `boxes`, float32 (M, 4), x1, y1, x2, y2 in pixels of the image, and `box_label`, int64 (M,), places in
             `Annotations.categories`; `features`, float32 (F,), where they are given; and what the transforms add.
         """
         epoch, index = place
         film = self.indices.item(index)
         seed = derive_seed(self._seed, "augment", epoch, index)
-        sample = film_sample(self.films, film, self._transform, seed, self._lesions, boxes=self._boxes)
+        sample = film_sample(
+            self.films, film, self._transform, seed, self._lesions, boxes=self._boxes, planes=self._planes
+        )
         if not self._integers:
             sample["image"] = to_float(sample["image"])
         sample["index"] = index
@@ -135,6 +141,7 @@ def film_sample(
     lesions: Mapping[int, Sequence[Lesion]] | None,
     *,
     boxes: bool = False,
+    planes: int = 1,
     window: Callable[[Cut], Cut] | None = None,
 ) -> dict[str, Any]:
     """Transform one film, and what is annotated on it along with it.
@@ -146,24 +153,24 @@ def film_sample(
         seed: Of all that is random.
         lesions: What is annotated on films, by their number; None = nothing is drawn.
         boxes: Whether boxes are wanted beside pixels.
+        planes: How many planes the pixels are drawn on: 1 = all on one; else each lesion on that of its label.
         window: Where a window of the film is taken, given the part that the transform draws. Boxes of which too little
             lies in it are left out (`mim.data.windows.enough_inside`). None = the whole film.
 
     Returns:
-        `image` (1, H, W) as stored; with lesions `lesion`, bool (1, H, W), and on request `boxes` and `box_label`.
+        `image` (1, H, W) as stored; with lesions `lesion`, bool (planes, H, W), and on request `boxes` and `box_label`.
     """
     full, half = films.levels(film)
     if lesions is None:
         return {"image": torch.from_numpy(transform.together(full, seed, half, place=window).image[None])}
     own = lesions.get(film, ())
-    mask = draw_lesions(own, full.shape).view(np.uint8) if own else None
+    mask = draw_planes(own, full.shape, planes) if own else None
     given = np.array([lesion.box for lesion in own], np.float32).reshape(-1, 4) if boxes else None
     changed = transform.together(full, seed, half, given, mask, window)
-    pixels = np.zeros(changed.image.shape, np.bool_) if changed.mask is None else changed.mask != 0
-    sample: dict[str, Any] = {
-        "image": torch.from_numpy(changed.image[None]),
-        "lesion": torch.from_numpy(pixels[None]),
-    }
+    pixels = np.zeros((planes, *changed.image.shape), np.bool_)
+    if changed.mask is not None:
+        pixels = take_planes(changed.mask, planes)
+    sample: dict[str, Any] = {"image": torch.from_numpy(changed.image[None]), "lesion": torch.from_numpy(pixels)}
     if boxes:
         assert given is not None
         enough = slice(None) if window is None else enough_inside(given[changed.kept], changed.cut)

@@ -29,6 +29,7 @@ from mim.evaluation.recall_section import mask_section
 from mim.evaluation.report import write_report
 from mim.evaluation.section import Picture, Plot, Section, Table
 from mim.evaluation.segmentation import Overlap, measure_overlaps, overlap
+from mim.evaluation.segmentation_classes import SegmentedClasses
 from mim.evaluation.segmentation_report import FilmMasks, write_segmentation_report
 from mim.evaluation.segmentation_section import segmentation_section
 from mim.evaluation.segmentation_table import SegmentedImages
@@ -70,6 +71,7 @@ __all__ = [
     "Reconstruction",
     "Searched",
     "Section",
+    "SegmentedClasses",
     "SegmentedImages",
     "Settings",
     "SplitMetrics",

@@ -44,7 +44,8 @@ TITLES: Mapping[str, str] = MappingProxyType(
 )
 NOTE = (
     "Second run minus first, on the same films and the same resamples of patients. p is two-sided, not adjusted for "
-    "the number of rows. Sensitivity and specificity are at each run's own threshold from its validation films."
+    "the number of rows. What needs a threshold (sensitivity, specificity, masks) is at each run's own, from its "
+    "validation films."
 )
 
 

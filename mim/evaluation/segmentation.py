@@ -153,16 +153,7 @@ def measure_overlaps(overlaps: Sequence[Overlap], patients: Sequence[str], setti
     """
     if len(overlaps) != len(patients):
         raise MimError(f"segmentation: {len(overlaps)} masks and {len(patients)} patients; give one of each an image")
-    image = np.repeat(np.arange(len(overlaps)), [len(own.lesions) for own in overlaps])
-    empty = np.array([not own.lesions for own in overlaps], dtype=bool)
-    lesions = [lesion for own in overlaps for lesion in own.lesions]
-    statistics: dict[str, Statistic] = {
-        "dice": _mean_known(np.array([own.dice for own in overlaps])),
-        "surface": _mean_known(np.array([own.surface for own in overlaps])),
-        **{name: _of_lesions(image, values) for name, values in lesion_values(lesions).items()},
-        "drawn_without_lesion": mean_statistic([own.drawn > 0 for own in overlaps], empty),
-        "false_parts": mean_statistic([own.false_parts for own in overlaps]),
-    }
+    statistics = overlap_statistics(overlaps)
     reasons = dict.fromkeys(statistics, "there are no lesions" if overlaps else "there are no images")
     if overlaps:
         reasons["drawn_without_lesion"] = "every image has a lesion"
@@ -172,6 +163,20 @@ def measure_overlaps(overlaps: Sequence[Overlap], patients: Sequence[str], setti
     for name, whose in (("lesions_found", sick), ("lesions_touched", sick), ("drawn_without_lesion", healthy)):
         figures[name] = not_too_certain(figures[name], len(whose), settings)
     return figures
+
+
+def overlap_statistics(overlaps: Sequence[Overlap]) -> dict[str, Statistic]:
+    """The figures of images and of their lesions, by name, for weights of the images."""
+    image = np.repeat(np.arange(len(overlaps)), [len(own.lesions) for own in overlaps])
+    empty = np.array([not own.lesions for own in overlaps], dtype=bool)
+    lesions = [lesion for own in overlaps for lesion in own.lesions]
+    return {
+        "dice": mean_known(np.array([own.dice for own in overlaps])),
+        "surface": mean_known(np.array([own.surface for own in overlaps])),
+        **{name: _of_lesions(image, values) for name, values in lesion_values(lesions).items()},
+        "drawn_without_lesion": mean_statistic([own.drawn > 0 for own in overlaps], empty),
+        "false_parts": mean_statistic([own.false_parts for own in overlaps]),
+    }
 
 
 def not_too_certain(share: Figure, patients: int, settings: Settings) -> Figure:
@@ -232,7 +237,8 @@ def _surface(truth: Mask, drawn: Mask, tolerance: float, spacing: tuple[float, f
     return float(values[0, 0])
 
 
-def _mean_known(values: Floats) -> Statistic:
+def mean_known(values: Floats) -> Statistic:
+    """Mean of one number an image, over those that have one; NaN = left out."""
     known = ~np.isnan(values)
     return mean_statistic(np.where(known, values, 0), known)
 

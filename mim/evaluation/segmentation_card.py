@@ -6,11 +6,13 @@ from mim.evaluation.header import Header
 from mim.evaluation.metrics import Settings
 from mim.evaluation.section import Section
 from mim.evaluation.segmentation import FOUND, RULES, EmptyTruth
-from mim.evaluation.segmentation_table import SegmentedImages
+from mim.evaluation.segmentation_classes import SegmentedClasses
+from mim.evaluation.threshold import Threshold
 
 
 def facts_of_segmentation(
-    images: SegmentedImages,
+    images: SegmentedClasses,
+    thresholds: Sequence[Threshold],
     section: Section,
     settings: Settings,
     header: Header,
@@ -21,7 +23,8 @@ def facts_of_segmentation(
 
     Args:
         images: Validation and test images.
-        section: What `segmentation_section` gave for the test images.
+        thresholds: The probability from which a pixel was drawn, a class each.
+        section: What `segmentation_section` or `segmentation_classes_section` gave for the test images.
         settings: How intervals were made.
         header: What the figures belong to.
         warnings: What a reader must know first.
@@ -29,10 +32,10 @@ def facts_of_segmentation(
     """
     height, width = header.image_size
     test = images.of("test")
-    missed = sum(lesion.covered < FOUND for own in test.overlaps for lesion in own.lesions)
-    false = sum(own.false_parts for own in test.overlaps)
-    chosen = section.figures["threshold"]["value"]
-    facts = {
+    every = [own for table in test.images for own in table.overlaps]
+    missed = sum(lesion.covered < FOUND for own in every for lesion in own.lesions)
+    false = sum(own.false_parts for own in every)
+    return {
         "kind": "A neural network (deep learning) that reads a film and draws the pixels of what is sought.",
         "output": f"For each pixel of a film the probability that it belongs to {header.target}.",
         "outcome": f"The pixels of {header.target}, as polygons or run lengths in the file of annotations say.",
@@ -58,15 +61,30 @@ def facts_of_segmentation(
         "start": f"From {header.more['Started from']}.",
         "choice": "The weights with the best Dice on the validation films.",
         "imbalance": "The loss holds Dice, which does not grow with the number of pixels without a lesion.",
+        **_of_classes(images.classes, thresholds),
+        **_of_groups(section),
     }
-    if chosen is not None:
-        facts["threshold"] = f"A pixel is drawn from a probability of {chosen:g}, chosen on the validation films."
-    if len(section.tables) > 1:
-        facts["subgroups"] = f"{'; '.join(table.caption for table in section.tables[1:])} (report.html has it all)."
+
+
+def _of_classes(classes: Sequence[str], thresholds: Sequence[Threshold]) -> dict[str, str]:
+    """What depends on how many classes there are: what comes out, and the thresholds that could be chosen."""
+    several, names = len(classes) > 1, ", ".join(classes)
+    facts = {}
+    if several:
+        facts["output"] = f"For each pixel of a film the probability of each class (it may be of several): {names}."
+    named = [(name, one.value) for name, one in zip(classes, thresholds, strict=True) if one.value is not None]
+    if named:
+        drawn = "; ".join(f"{value:g}{f' ({name})' if several else ''}" for name, value in named)
+        facts["threshold"] = f"A pixel is drawn from a probability of {drawn}, chosen on the validation films."
     return facts
 
 
-def _counted(name: str, images: SegmentedImages) -> str:
-    lesions = sum(len(own.lesions) for own in images.overlaps)
+def _of_groups(section: Section) -> dict[str, str]:
+    captions = [table.caption for table in section.tables if "worst first" in table.caption]
+    return {"subgroups": f"{'; '.join(captions)} (report.html has it all)."} if captions else {}
+
+
+def _counted(name: str, images: SegmentedClasses) -> str:
+    lesions = sum(len(own.lesions) for table in images.images for own in table.overlaps)
     patients = len(set(images.patient_id))
     return f"{name}: {len(images)} films of {patients} patients with {lesions} lesions"

@@ -1,7 +1,7 @@
 """The block on segmentation: masks image by image and lesion by lesion, the threshold, and groups of lesions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from mim.evaluation.segmentation import (
     lesion_values,
     measure_overlaps,
     not_too_certain,
+    overlap_statistics,
 )
 from mim.evaluation.strata import Measured, Rows, Stratum, describe_worst, strata, strata_json, strata_tables
 from mim.evaluation.threshold import Threshold
@@ -33,6 +34,11 @@ TITLES: Mapping[str, str] = {
     "false_parts": "Drawn parts that touch no lesion, an image",
 }
 OF_GROUPS: Mapping[str, str] = {"lesions_found": "share found", "lesion_dice": "Dice"}
+OF_IMAGE_GROUPS: Mapping[str, str] = {
+    "dice": "Dice",
+    "surface": "surface distance",
+    "drawn_without_lesion": "share of those without in which something is drawn",
+}
 WITHOUT_CHOICE = 0.5
 """The probability from which a pixel is drawn where no threshold could be chosen."""
 
@@ -47,6 +53,7 @@ def segmentation_section(
     empty_truth: EmptyTruth = "skip",
     threshold: Threshold | None = None,
     columns: Mapping[str, Sequence[str]] | None = None,
+    image_columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Section:
     """Write the figures of masks for the report and for `metrics.json`.
 
@@ -60,26 +67,24 @@ def segmentation_section(
         threshold: The probability from which a pixel was drawn, chosen on the validation images; without a value it was
             one half. None = masks were given, and there is none.
         columns: Text to divide the lesions by, in their order.
+        image_columns: Text to divide the images by.
     """
     figures = measure_overlaps(overlaps, patients, settings)
     lesions = sum(len(own.lesions) for own in overlaps)
     empty = sum(not own.lesions for own in overlaps)
     groups = lesion_strata(overlaps, patients, settings, columns or {}, unit) if columns is not None else []
-    rows = tuple((title, *written(figures[name])) for name, title in TITLES.items())
+    by_image = image_strata(overlaps, patients, settings, image_columns or {})
     text = f"{len(overlaps)} images with {lesions} lesions; {empty} images have none. {RULES[empty_truth]}"
-    note = (
-        f"Borders within {tolerance:g} {unit} of each other count as met. What is drawn for a lesion is every "
-        "connected part that touches it; a lesion that nothing touches has 0."
-    )
     said = [] if threshold is None else [_describe(threshold)]
     return Section(
         name="segmentation",
         title="Segmentation of lesions",
         first_lines=_gaps(overlaps, lesions, threshold),
-        text=(text, *said, *describe_worst(groups, OF_GROUPS)),
+        text=(text, *said, *describe_worst(groups, OF_GROUPS), *_of_images(describe_worst(by_image, OF_IMAGE_GROUPS))),
         tables=(
-            Table("Masks on the test images", ("Figure", "value", "interval"), rows, note),
+            _table(figures, tolerance, unit),
             *strata_tables(groups, OF_GROUPS),
+            *_tables_of_images(by_image),
         ),
         figures={
             "images": len(overlaps),
@@ -91,9 +96,19 @@ def segmentation_section(
             **({} if threshold is None else {"threshold": {**asdict(threshold), "chosen_on": "val"}}),
             **{name: as_json(figures[name]) for name in TITLES},
             **({} if columns is None else {"strata": strata_json(groups)}),
+            **({"image_strata": strata_json(by_image)} if by_image else {}),
         },
-        summary=tuple(_say(name, figures[name]) for name in ("dice", "lesion_dice", "lesions_found")),
+        summary=tuple(say_figure(name, figures[name]) for name in ("dice", "lesion_dice", "lesions_found")),
     )
+
+
+def _table(figures: Mapping[str, Figure], tolerance: float, unit: str) -> Table:
+    rows = tuple((title, *written(figures[name])) for name, title in TITLES.items())
+    note = (
+        f"Borders within {tolerance:g} {unit} of each other count as met. What is drawn for a lesion is every "
+        "connected part that touches it; a lesion that nothing touches has 0."
+    )
+    return Table("Masks on the test images", ("Figure", "value", "interval"), rows, note)
 
 
 def lesion_strata(
@@ -129,6 +144,45 @@ def lesion_strata(
     return strata({**by_size, **columns}, measured)
 
 
+def image_strata(
+    overlaps: Sequence[Overlap], patients: Sequence[str], settings: Settings, columns: Mapping[str, Sequence[str]]
+) -> list[Stratum]:
+    """Measure the groups of images by each column, the lowest Dice first.
+
+    Args:
+        overlaps: One an image.
+        patients: Patient of each image.
+        settings: How intervals are made.
+        columns: Text to divide the images by.
+    """
+    empty = np.array([not own.lesions for own in overlaps], dtype=bool)
+    names = [name for name in OF_IMAGE_GROUPS if name != "drawn_without_lesion" or empty.any()]
+
+    def measured(rows: Rows, _: str) -> Measured:
+        own = [overlaps[place] for place in np.flatnonzero(rows).tolist()]
+        people = [patients[place] for place in np.flatnonzero(rows).tolist()]
+        statistics = overlap_statistics(own)
+        figures = measure({name: statistics[name] for name in names}, people, settings)
+        counts = {"images with lesions": int((rows & ~empty).sum())}
+        if empty.any():
+            counts["without"] = int((rows & empty).sum())
+            healthy = {patients[place] for place in np.flatnonzero(rows & empty).tolist()}
+            drawn = not_too_certain(figures["drawn_without_lesion"], len(healthy), settings)
+            figures = {**figures, "drawn_without_lesion": drawn}
+        return Measured(counts, figures)
+
+    return strata(columns, measured) if overlaps else []
+
+
+def _tables_of_images(found: Sequence[Stratum]) -> tuple[Table, ...]:
+    tables = strata_tables(found, OF_IMAGE_GROUPS)
+    return tuple(replace(table, caption=f"Images {table.caption[:1].lower()}{table.caption[1:]}") for table in tables)
+
+
+def _of_images(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"Images: {line[:1].lower()}{line[1:]}" for line in lines)
+
+
 def _describe(threshold: Threshold) -> str:
     if threshold.value is None:
         return f"A pixel is drawn from a probability of {WITHOUT_CHOICE:g}: {threshold.reason}."
@@ -149,7 +203,8 @@ def _gaps(overlaps: Sequence[Overlap], lesions: int, threshold: Threshold | None
     return tuple(lines)
 
 
-def _say(name: str, figure: Figure) -> str:
+def say_figure(name: str, figure: Figure) -> str:
+    """A figure of the test images in a line."""
     value, interval = written(figure)
     title = TITLES[name][:1].lower() + TITLES[name][1:] if name == "lesions_found" else TITLES[name]
     return f"test {title}: {f'none ({figure.reason})' if figure.value is None else f'{value} (interval {interval})'}"

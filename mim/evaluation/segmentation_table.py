@@ -4,14 +4,15 @@
 the row is of the image; else the number of the lesion in it, from 1), `area` (pixels of the truth), `drawn` (pixels
 drawn; of a lesion: those of the drawn parts that touch it), `both` (pixels of both), `dice`, `surface` (empty = left
 out of the mean), `false_parts`, `false_area` (drawn parts that touch no lesion, and their pixels; of images), and
-`keep_rate` (share of the cells seen; of images), in this order. Any further columns hold text to divide the lesions
-by, such as grade or tooth.
+`keep_rate` (share of the cells seen; of images), in this order. Any further columns hold text to divide by: of the
+lesions, such as grade or tooth, empty in the rows of images; or of the images, such as site, repeated by their lesions.
+Several classes are several such tables in one file (`mim.evaluation.segmentation_classes`).
 """
 
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -38,9 +39,10 @@ class SegmentedImages:
         overlaps: (M,)
         keep_rate: (M,) share of the cells the encoder saw.
         columns: Further columns of text, each (K,), in the order of the images and of their lesions; "" = not known.
+        image_columns: Further columns of text, each (M,); "" = not known.
 
     Raises:
-        MimError: Columns of different lengths, an unknown split, or an image named twice.
+        MimError: Columns of different lengths or of one name, an unknown split, or an image named twice.
     """
 
     image_id: Sequence[str]
@@ -49,6 +51,7 @@ class SegmentedImages:
     overlaps: Sequence[Overlap]
     keep_rate: Sequence[float]
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    image_columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("image_id", "patient_id", "split", "overlaps", "keep_rate"):
@@ -61,46 +64,67 @@ class SegmentedImages:
             raise MimError(f"segmentation: split {wrong[0]!r} must be val or test")
         lesions = sum(len(own.lesions) for own in self.overlaps)
         object.__setattr__(self, "columns", check_columns(self.columns, lesions, COLUMNS, "segmentation"))
+        taken = (*COLUMNS, *self.columns)
+        of_images = check_columns(self.image_columns, len(self.image_id), taken, "segmentation")
+        object.__setattr__(self, "image_columns", of_images)
 
     def __len__(self) -> int:
         return len(self.image_id)
 
+    @property
+    def lesion_columns(self) -> dict[str, tuple[str, ...]]:
+        """All further columns as the lesions have them, each (K,): their own, and those of their images."""
+        counts = [len(own.lesions) for own in self.overlaps]
+        repeated = {
+            name: tuple(value for value, count in zip(values, counts, strict=True) for _ in range(count))
+            for name, values in self.image_columns.items()
+        }
+        return {**{name: tuple(values) for name, values in self.columns.items()}, **repeated}
+
     def of(self, split: str) -> Self:
         """Take the images of one split."""
-        images = [place for place, name in enumerate(self.split) if name == split]
-        kept = set(images)
-        lesions = [place in kept for place, own in enumerate(self.overlaps) for _ in own.lesions]
-        columns = {
-            name: [value for value, keep in zip(values, lesions, strict=True) if keep]
-            for name, values in self.columns.items()
-        }
+        return self.take([place for place, name in enumerate(self.split) if name == split])
+
+    def take(self, places: Sequence[int]) -> Self:
+        """Take some images, in this order, with their lesions."""
+        first = [0]
+        for own in self.overlaps:
+            first.append(first[-1] + len(own.lesions))
+        lesions = [lesion for place in places for lesion in range(first[place], first[place + 1])]
         return type(self)(
-            [self.image_id[place] for place in images],
-            [self.patient_id[place] for place in images],
-            [self.split[place] for place in images],
-            [self.overlaps[place] for place in images],
-            [self.keep_rate[place] for place in images],
-            columns,
+            [self.image_id[place] for place in places],
+            [self.patient_id[place] for place in places],
+            [self.split[place] for place in places],
+            [self.overlaps[place] for place in places],
+            [self.keep_rate[place] for place in places],
+            {name: [values[lesion] for lesion in lesions] for name, values in self.columns.items()},
+            {name: [values[place] for place in places] for name, values in self.image_columns.items()},
         )
+
+    def heading(self) -> list[str]:
+        """The names of the columns of the table."""
+        return [*COLUMNS, *self.columns, *self.image_columns]
+
+    def rows(self) -> Iterator[list[object]]:
+        """The rows of the table: of each image, and below it of its lesions."""
+        of_lesions, lesion = list(self.columns.values()), 0
+        for place, own in enumerate(self.overlaps):
+            named = (self.image_id[place], self.patient_id[place], self.split[place])
+            told = [values[place] for values in self.image_columns.values()]
+            counts = (own.area, own.drawn, own.both, _text(own.dice), _text(own.surface))
+            wrong = (own.false_parts, own.false_area, repr(float(self.keep_rate[place])))
+            yield [*named, "", *counts, *wrong, *("" for _ in of_lesions), *told]
+            for number, part in enumerate(own.lesions, 1):
+                counts = (part.area, part.drawn, part.both, _text(part.dice), _text(part.surface))
+                yield [*named, number, *counts, "", "", "", *(values[lesion] for values in of_lesions), *told]
+                lesion += 1
 
     def save(self, path: Path) -> None:
         """Write a CSV that `load` reads back exactly."""
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*COLUMNS, *self.columns])
-        place = 0
-        for image, patient, split, own, keep in zip(
-            self.image_id, self.patient_id, self.split, self.overlaps, self.keep_rate, strict=True
-        ):
-            counts = (own.area, own.drawn, own.both, _text(own.dice), _text(own.surface))
-            named = (image, patient, split)
-            nothing = ("",) * len(self.columns)
-            writer.writerow((*named, "", *counts, own.false_parts, own.false_area, repr(float(keep)), *nothing))
-            for number, lesion in enumerate(own.lesions, 1):
-                counts = (lesion.area, lesion.drawn, lesion.both, _text(lesion.dice), _text(lesion.surface))
-                further = (values[place] for values in self.columns.values())
-                writer.writerow((*named, number, *counts, "", "", "", *further))
-                place += 1
+        writer.writerow(self.heading())
+        writer.writerows(self.rows())
         write_atomically(path, text.getvalue())
 
     @classmethod
@@ -111,20 +135,39 @@ class SegmentedImages:
             MimError: No such file, other columns, or a row that is not valid; the message names file and row.
         """
         heading, rows = read_table(path, "a table of segmentations", COLUMNS)
+        return cls.parse(path, heading, rows, range(1, len(rows) + 1))
+
+    @classmethod
+    def parse(cls, path: Path, heading: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> Self:
+        """Understand rows of a table.
+
+        Args:
+            path: The file, for messages.
+            heading: Its columns, beginning with `COLUMNS`.
+            rows: Of the table, with as many cells each.
+            numbers: Which rows of the file they are.
+
+        Raises:
+            MimError: A row that is not valid; the message names file and row.
+        """
         images: list[_Row] = []
-        further: list[list[str]] = []
-        for number, row in enumerate(rows, 1):
+        of_lesions: list[Sequence[str]] = []
+        of_images: list[Sequence[str]] = []
+        for number, row in zip(numbers, rows, strict=True):
             try:
                 if row[3] == "":
                     images.append(_Row.parse(row))
+                    of_images.append(row[12:])
                     continue
                 if not images or images[-1].names != tuple(row[:3]) or int(row[3]) != len(images[-1].lesions) + 1:
                     raise ValueError("lesions must stand below their image, counted from 1")
                 area, drawn, both = map(int, row[4:7])
                 images[-1].lesions.append(LesionOverlap(_number(row[7]), _number(row[8]), area, drawn, both))
-                further.append(row[12:])
+                of_lesions.append(row[12:])
             except ValueError as error:
                 raise MimError(f"{path}: row {number} (image {row[0]!r}): {error}") from error
+        further = list(enumerate(heading[len(COLUMNS) :]))
+        told = {name for place, name in further if any(row[place] for row in of_images)}
         try:
             return cls(
                 image_id=[image.names[0] for image in images],
@@ -132,7 +175,8 @@ class SegmentedImages:
                 split=[image.names[2] for image in images],
                 overlaps=[image.overlap() for image in images],
                 keep_rate=[image.keep_rate for image in images],
-                columns={name: [row[place] for row in further] for place, name in enumerate(heading[len(COLUMNS) :])},
+                columns={name: [row[place] for row in of_lesions] for place, name in further if name not in told},
+                image_columns={name: [row[place] for row in of_images] for place, name in further if name in told},
             )
         except MimError as error:
             raise MimError(f"{path}: {error}") from error

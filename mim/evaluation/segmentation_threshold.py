@@ -7,6 +7,7 @@ counts that the choice was made from.
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -77,10 +78,19 @@ class PixelCounts:
         """Write a CSV that `load` reads back, but for the number of images."""
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        rows = zip(THRESHOLDS.tolist(), self.drawn.tolist(), self.both.tolist(), strict=True)
-        writer.writerows((*row, self.truth) for row in rows)
+        writer.writerow(self.heading())
+        writer.writerows(self.rows())
         write_atomically(path, text.getvalue())
+
+    @staticmethod
+    def heading() -> tuple[str, ...]:
+        """The names of the columns of the table."""
+        return COLUMNS
+
+    def rows(self) -> Iterator[tuple[float | int, ...]]:
+        """The rows of the table."""
+        for row in zip(THRESHOLDS.tolist(), self.drawn.tolist(), self.both.tolist(), strict=True):
+            yield (*row, self.truth)
 
     @classmethod
     def load(cls, path: Path, images: int) -> Self:

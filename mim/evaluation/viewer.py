@@ -12,6 +12,7 @@ import numpy as np
 from mim.evaluation.embedding import embed
 from mim.evaluation.figures import Confusion
 from mim.evaluation.layers import explanation_layer, mask_layer
+from mim.evaluation.outlines import Outlines
 from mim.evaluation.pictures import Bytes, Case, Cells, film_picture, framed
 from mim.evaluation.section import Picture
 
@@ -58,6 +59,7 @@ class ShownCase:
         film: The film as it is.
         layers: In the order in which they are laid over it.
         frames: By kind; none where there is nothing to frame.
+        outlines: By kind; none where there is nothing to outline.
     """
 
     image_id: str
@@ -68,6 +70,7 @@ class ShownCase:
     film: Picture
     layers: tuple[Layer, ...]
     frames: tuple[Frames, ...]
+    outlines: tuple[Outlines, ...] = ()
 
     @property
     def title(self) -> str:
@@ -100,10 +103,13 @@ class Viewer:
         """Kind, name and key of each layer that a film of the page has."""
         kinds: set[str] = {layer.kind for case in self.cases for layer in case.layers}
         kinds |= {frames.kind for case in self.cases for frames in case.frames}
+        kinds |= {outlines.kind for case in self.cases for outlines in case.outlines}
         known = (
             ("mask", "Hidden cells", "M"),
             ("boxes", "Lesion frames", "B"),
             ("marks", "Wrong marks", "W"),
+            ("truth", "Lesion outlines", "L"),
+            ("drawn", "Drawn by the model", "D"),
             ("explanation", "Explanation", "E"),
         )
         return tuple(layer for layer in known if layer[0] in kinds)

@@ -15,11 +15,12 @@ from mim.evaluation.page import write_page
 from mim.files import write_atomically
 from mim.stages.common import logger, require_writable, write_lines, writing
 from mim.stages.compare_labels import compare_labels
+from mim.stages.compare_masks import compare_masks
 from mim.stages.comparisons import Compare, Side, compare_boxes, compare_scores, settings_of
 from mim.stages.measured_run import STORING, FinishedRun, Measure
 
 COMPARISONS: Mapping[str, Compare] = MappingProxyType(
-    {"classify": compare_scores, "study": compare_scores, "detect": compare_boxes}
+    {"classify": compare_scores, "study": compare_scores, "detect": compare_boxes, "segment": compare_masks}
 )
 SUMMARY = MappingProxyType(
     {
@@ -31,6 +32,10 @@ SUMMARY = MappingProxyType(
         "ap": "AP",
         "froc": "FROC score",
         "lesion_sensitivity": "sensitivity for lesions",
+        "dice": "Dice, mean over films",
+        "surface": "normalised surface distance, mean over films",
+        "lesion_dice": "Dice, mean over lesions",
+        "lesions_found": "the share of lesions found",
     }
 )
 COLUMNS = ("figure", "first", "second", "difference", "low", "high", "p", "reason")
@@ -113,7 +118,8 @@ def require_comparable(first: FinishedRun, second: FinishedRun) -> None:
         )
     asked = [(run.settings.data.target, run.description.classes) for run in (first, second)]
     if asked[0] != asked[1]:
-        one, other = (f"{target or 'boxes'} ({', '.join(classes)})" for target, classes in asked)
+        marked = "pixels" if first.settings.task == "segment" else "boxes"
+        one, other = (f"{target or marked} ({', '.join(classes)})" for target, classes in asked)
         raise MimError(
             f"{second.path}: its classes are of {other}, those of {first.path} of {one}; give two runs of one target"
         )

@@ -29,9 +29,10 @@ from mim.files import write_atomically
 from mim.stages.measured_detector import MeasuredDetector, measured_detector
 from mim.stages.measured_labels import MeasuredLabels
 from mim.stages.measured_run import FinishedRun, Measure, MeasuredRun, measured
+from mim.stages.measured_segmenter import MeasuredSegmenter
 
 OF_STUDIES = "Each row of this comparison is a study of several films: where the report says film, read study."
-Side = MeasuredRun | MeasuredDetector | MeasuredLabels
+Side = MeasuredRun | MeasuredDetector | MeasuredLabels | MeasuredSegmenter
 _SAME = 0.5  # pixels by which boxes of one lesion may differ
 
 

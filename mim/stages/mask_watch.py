@@ -63,7 +63,7 @@ class MaskWatch:
             scores.append(mask.scores.float().cpu())
             kept.append(mask.visible.float().mean(dim=(1, 2)).cpu())
             if "lesion" in films:
-                pixels = films["lesion"]
+                pixels = films["lesion"].any(dim=1, keepdim=True)
                 visible = at_resolution(mask.visible.float(), (pixels.shape[2], pixels.shape[3])).cpu()
                 shown, sought = shown + float((visible * pixels).sum()), sought + float(pixels.sum())
         figures = {"val/keep": float(torch.cat(kept).mean())}

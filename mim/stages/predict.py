@@ -19,10 +19,11 @@ from mim.stages.made_for import MadeFor, preparation_of
 from mim.stages.predict_films import FilmWork
 from mim.stages.predict_kinds import load_predictor
 from mim.stages.predict_options import PredictOptions
-from mim.stages.predict_records import describe_model, document, hash_of_weights, threshold_of
+from mim.stages.predict_records import Threshold, describe_model, document, hash_of_weights, threshold_of
 from mim.stages.predict_segmentation import FilmSegmenter
 from mim.stages.predict_studies import StudyPredictor, StudyWork
 from mim.stages.predict_table import Results, to_text
+from mim.stages.predict_thresholds import thresholds_of
 from mim.training import make_fabric
 
 __all__ = ["PredictOptions", "predict"]
@@ -52,11 +53,12 @@ def predict(options: PredictOptions) -> dict[str, Any]:
     checkpoint = hash_of_weights(options.run)
     check_asked(config, description.classes, threshold=options.threshold, dicom=options.dicom)
     threshold = threshold_of(options.run, checkpoint, options.threshold)
+    thresholds: dict[str, Threshold] = {}
     if isinstance(predictor, FilmSegmenter):
-        predictor.drawn_from = threshold.value
-    model = describe_model(config, description, preparation, checkpoint, predictor.positive, threshold)
-    if (predictor.positive is not None or config.task == "detect") and threshold.value is None:
-        logger.warning("what is found is scored and not called positive or negative: %s", threshold.reason)
+        thresholds = thresholds_of(options.run, checkpoint, options.threshold, predictor.classes)
+        predictor.drawn_from = {name: one.value for name, one in thresholds.items() if one.value is not None}
+    model = describe_model(config, description, preparation, checkpoint, predictor.positive, threshold, thresholds)
+    _warn_of_no_threshold(model)
     with ExitStack() as stack, writing(options.output or Path(options.json or ".")):
         if options.output is not None and not stack.enter_context(locked(options.output / ".lock", wait=False)):
             raise MimError(f"{options.output}: another process writes there; wait for it, or give another --output")
@@ -77,6 +79,16 @@ def predict(options: PredictOptions) -> dict[str, Any]:
     if not content["films"]:
         raise MimError(f"none of {len(files)} files could be predicted ({_reasons(content)}){_way_out(content)}")
     return content
+
+
+def _warn_of_no_threshold(model: Mapping[str, Any]) -> None:
+    """Says what is not called, and why."""
+    for name, threshold in model.get("thresholds", {}).items():
+        if threshold["value"] is None:
+            logger.warning("%s is scored and not called positive or negative: %s", name, threshold["reason"])
+    called = model["positive"] is not None or model["task"] == "detect"
+    if called and model["threshold"]["value"] is None:
+        logger.warning("what is found is scored and not called positive or negative: %s", model["threshold"]["reason"])
 
 
 def _check(options: PredictOptions, config: FinetuneConfig) -> None:

@@ -68,7 +68,8 @@ def take_apart(name: str, read: ReadFile, made_for: MadeFor | None, options: Pre
 def draw(options: PredictOptions, model: Mapping[str, Any], file: Reading, place: int) -> str | None:
     """Draws a film with what was not seen of it and what was found; gives the name of the picture, None = none wanted.
 
-    Of boxes those are framed that reach the threshold; without one, all of them.
+    Of boxes those are framed that reach the threshold; without one, all of them. Of pixels each connected part is
+    framed, and named by its class where there are several.
     """
     if options.output is None or not options.overlays:
         return None
@@ -77,12 +78,15 @@ def draw(options: PredictOptions, model: Mapping[str, Any], file: Reading, place
     height, width = pixels.shape
     shown = [box for box in answer.boxes if is_called(box.score, model) is not False]
     boxes = [_in_pixels(box, height, width) for box in shown]
-    around = [box for mask in answer.pixels.values() for box in _around(mask, height, width)]
+    around = [(name, box) for name, mask in answer.pixels.items() for box in _around(mask, height, width)]
     tile = "" if row.tile is None else f"-{row.tile}"
     name = f"{OVERLAYS}/{file.sha256[:16]}-{row.frame}{tile}.png"
-    picture = mask_picture(pixels, answer.visible, [*boxes, *around], side=options.overlay_side)
+    framed = [*boxes, *(box for _, box in around)]
+    picture = mask_picture(pixels, answer.visible, framed, side=options.overlay_side)
     scale = picture.shape[1] / width, picture.shape[0] / height
     picture = name_boxes(picture, boxes, [f"{box.label} {box.score:.2f}" for box in shown], scale)
+    if len(answer.scores) > 1:  # of one class there is nothing to tell apart
+        picture = name_boxes(picture, [box for _, box in around], [name for name, _ in around], scale)
     path = options.output / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png(picture))  # not synced: it can be drawn again, and there may be very many

@@ -64,6 +64,8 @@ def threshold_of(run: Path, checkpoint: str, given: float | None) -> Threshold:
     try:
         content = json.loads(path.read_text())
         blocks = content.get("blocks", {})
+        if "segmentation_classes" in blocks:
+            return Threshold(None, "none", "each class has its own")
         threshold = content["threshold"] if "threshold" in content else blocks["detection"]["threshold"]
         of = content["header"]["checkpoint"]
         value, reason = threshold["value"], str(threshold.get("reason") or "")
@@ -83,8 +85,10 @@ def describe_model(
     checkpoint: str,
     positive: str | None,
     threshold: Threshold,
+    thresholds: Mapping[str, Threshold] | None = None,
 ) -> dict[str, Any]:
-    """What answered: no paths, no data."""
+    """What answered: no paths, no data; of several classes that are called each for itself their thresholds."""
+    several = {name: asdict(one) for name, one in (thresholds or {}).items()}
     return {
         "task": config.task,
         "target": config.data.target,
@@ -98,6 +102,7 @@ def describe_model(
         "image_size": list(description.encoder.image_size),
         "preparation": dict(preparation),
         "threshold": asdict(threshold),
+        **({"thresholds": several} if len(several) > 1 else {}),
     }
 
 
@@ -116,8 +121,8 @@ def film_record(
     """The record of one film (one frame of a file).
 
     A film in tiles has the scores of the tile with the highest score of the positive class: it is as suspicious as its
-    worst window. Without a positive class it has their mean, and of a detector the highest of each class. A film of a
-    study has no scores of its own.
+    worst window. Without a positive class it has their mean, and of a detector or segmenter the highest of each class.
+    A film of a study has no scores of its own.
 
     Args:
         name: what the file is called.
@@ -142,6 +147,7 @@ def film_record(
         "scores": scores,
         "score": score,
         "call": call_of(score, model),
+        **_calls(scores, model),
         "keep_rate": sum(_keep_rate(part.answer) for part in parts) / len(parts),
         "parts": [_part(part, model) for part in parts],
     }
@@ -158,6 +164,13 @@ def call_of(score: float | None, model: Mapping[str, Any]) -> str | None:
     """The same in words: `positive`, `negative` or None."""
     called = is_called(score, model)
     return None if called is None else "positive" if called else "negative"
+
+
+def _calls(scores: Mapping[str, float], model: Mapping[str, Any]) -> dict[str, dict[str, str | None]]:
+    """The same for each of several classes that have thresholds of their own; nothing where there are none."""
+    if "thresholds" not in model:
+        return {}
+    return {"calls": {name: call_of(scores[name], {"threshold": own}) for name, own in model["thresholds"].items()}}
 
 
 def is_finite(answer: Answer) -> bool:
@@ -191,7 +204,7 @@ def document(model: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], all
 
 def _scores(parts: Sequence[AnsweredPart], model: Mapping[str, Any]) -> dict[str, float]:
     names, positive = parts[0].answer.scores, model["positive"]
-    if model["task"] == "detect":
+    if model["task"] in ("detect", "segment"):
         return {name: max(part.answer.scores[name] for part in parts) for name in names}
     if positive in names:
         return dict(max((part.answer.scores for part in parts), key=lambda scores: scores[positive]))

@@ -1,6 +1,6 @@
 """How a segmenter answers for films."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,8 +19,8 @@ from mim.stages.segmentation import at_size, load_segmenter
 class FilmSegmenter:
     """The predictor of `task=segment`.
 
-    The score of a film is the highest probability of a pixel, so that a film is called positive where anything is
-    drawn in it.
+    The score of a film, for each class, is the highest probability of a pixel, so that a film is called positive where
+    anything is drawn in it.
 
     Args:
         run: folder of the run.
@@ -29,8 +29,9 @@ class FilmSegmenter:
         fabric: the device.
 
     Attributes:
-        positive: what is sought.
-        drawn_from: the probability from which a pixel is drawn; None = films are scored, and nothing is drawn.
+        positive: what is sought; None = several classes are.
+        classes: what is drawn, one mask each.
+        drawn_from: by class the probability from which a pixel is drawn; one that is not there is scored, not drawn.
     """
 
     def __init__(self, run: Path, config: FinetuneConfig, description: TaskDescription, fabric: Fabric) -> None:
@@ -38,25 +39,29 @@ class FilmSegmenter:
         self._fabric = fabric
         self._transform = evaluation_transform(description.encoder.image_size)
         self._masked = config.masker.kind != "none"
-        self._name = description.classes[0]
-        self.positive: str | None = self._name
-        self.drawn_from: float | None = None
+        self.classes = description.classes
+        self.positive: str | None = self.classes[0] if len(self.classes) == 1 else None
+        self.drawn_from: Mapping[str, float] = {}
 
     @torch.inference_mode()
     def __call__(self, films: Sequence[FilmLevels], rows: Sequence[ManifestRow]) -> list[Answer]:
         """Answers for some films, in their order; pixels are those of the stored film."""
         images = [to_float(torch.from_numpy(self._transform(film.full, 0, film.half)[None])) for film in films]
         out = self._task({"image": self._fabric.to_device(torch.stack(images))})
-        probability, visible = out["logits"][:, 0].float().sigmoid().cpu(), out["visible"].cpu().numpy()
+        probability, visible = out["logits"].float().sigmoid().cpu(), out["visible"].cpu().numpy()
         answers = []
         for row, film in enumerate(films):
             height, width = film.full.shape
-            own = at_size(probability[row], (height, width))
+            planes = {
+                name: at_size(probability[row, place], (height, width)) for place, name in enumerate(self.classes)
+            }
+            called = [name for name in planes if name in self.drawn_from]
+            drawn = {name: (planes[name] >= self.drawn_from[name]).numpy() for name in called}
             answers.append(
                 Answer(
-                    scores={self._name: float(own.max())},
+                    scores={name: float(own.max()) for name, own in planes.items()},
                     visible=visible[row] if self._masked else None,
-                    pixels={} if self.drawn_from is None else {self._name: (own >= self.drawn_from).numpy()},
+                    pixels=drawn,
                 )
             )
         return answers

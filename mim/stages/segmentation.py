@@ -18,10 +18,12 @@ from mim.data.loader import FilmDataset, evaluation_loader
 from mim.data.outlines import Polygons
 from mim.errors import MimError
 from mim.evaluation import PixelCounts
+from mim.evaluation.segmentation_classes import check_class_names
 from mim.models import Encoder
 from mim.stages.annotated_films import AnnotatedFilms, annotated_films, check_annotated_settings, count_boxes
 from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash
+from mim.stages.detection import check_mirroring
 from mim.stages.downstream import Downstream, train_downstream
 from mim.stages.finetune import count_met
 from mim.stages.made_for import MadeFor
@@ -48,13 +50,12 @@ def finetune_segmenter(config: FinetuneConfig) -> Path:
     reads, source = frozen_encoder(config, encoder.image_size), start_source(config, encoder, meets)
     masker = build_masker(config.masker, encoder, reads, source)
     load_tokens(masker, Path(str(config.init)))
-    task = build_segmenter(config, encoder, meets, masker, rebuilding_error(config, encoder))
-    found = outlined_films(config)
+    task, found, classes = _first_task(config, encoder, meets, masker)
     description = TaskDescription(
         encoder.spec,
         meets.mean,
         meets.std,
-        (class_name(found.annotations.categories),),
+        classes,
         outline_hash(found),
         count_met(config, found.films, found.splits),
         reads,
@@ -69,12 +70,26 @@ def finetune_segmenter(config: FinetuneConfig) -> Path:
         said=count_boxes(found).replace("boxes", "lesions"),
         samples=make_segmentation_dataset(config, found, found.splits.train, size, training=True),
         fingerprint={"films": content_hash(found.films, trained_on), "split": description.split_hash},
-        validation=SegmentationValidation(watched, config.training.batch_size),
+        validation=SegmentationValidation(watched, config.training.batch_size, classes),
         monitor=Monitor("val/dice"),
         made_for=MadeFor.of(found.films, trained_on),
         watched=watched,
     )
     return train_downstream(config, work)
+
+
+def _first_task(
+    config: FinetuneConfig, encoder: Encoder, meets: NetworkInput, masker: nn.Module | None
+) -> tuple[MaskedSegmenter, AnnotatedFilms, tuple[str, ...]]:
+    """The segmenter that training starts from, the films, and what is drawn; what does not fit is told first."""
+    teacher = rebuilding_error(config, encoder)
+    task = _untuned(config, encoder, meets, 1, masker, teacher)
+    found = outlined_films(config)
+    classes = classes_of(config, found)
+    if len(classes) > 1:
+        task = _untuned(config, encoder, meets, len(classes), masker, teacher)
+    tune_encoder(config, task)
+    return task, found, classes
 
 
 def check_segmentation_settings(config: FinetuneConfig) -> None:
@@ -141,15 +156,44 @@ def _outline_hash(lesion: Lesion) -> str:
     return digest.hexdigest()
 
 
-def class_name(categories: Sequence[str]) -> str:
-    """What is sought, all categories together."""
-    return " or ".join(categories)
+def classes_of(config: FinetuneConfig, found: AnnotatedFilms) -> tuple[str, ...]:
+    """What is drawn, a map each: all categories together, or each for itself.
+
+    Raises:
+        MimError: apart, a category has no lesion on a training film, or a name that no table can hold; or films are
+            mirrored whose categories are teeth.
+    """
+    categories = found.annotations.categories
+    if config.segment.classes == "together" or len(categories) == 1:
+        return (" or ".join(categories),)
+    check_class_names(categories)
+    check_mirroring(config, categories)
+    known = {lesion.category for film in found.splits.train for lesion in found.annotations.of(film.index)}
+    if absent := [name for name in categories if name not in known]:
+        raise MimError(
+            f"{found.annotations.path}: no training film has a lesion of {', '.join(absent)}, so there is nothing to "
+            "learn of it with segment.classes=apart; name the other categories in data.lesion_categories"
+        )
+    return categories
+
+
+def lesions_by_class(lesions: Sequence[Lesion], classes: int) -> tuple[list[Lesion], ...]:
+    """Divides lesions by the map that they are drawn on: all on one, or each on that of its category."""
+    if classes == 1:
+        return (list(lesions),)
+    return tuple([lesion for lesion in lesions if lesion.label == place] for place in range(classes))
+
+
+def pixels_of(classes: Sequence[str]) -> str:
+    """What is drawn, in words."""
+    return f"the pixels of {classes[0] if len(classes) == 1 else f'{len(classes)} classes'}"
 
 
 def build_segmenter(
     config: FinetuneConfig,
     encoder: Encoder,
     meets: NetworkInput,
+    classes: int,
     masker: nn.Module | None,
     rebuilding: RebuildingError | None = None,
 ) -> MaskedSegmenter:
@@ -159,17 +203,32 @@ def build_segmenter(
         config: its settings.
         encoder: with its weights.
         meets: how pixels are normalised.
+        classes: number of maps.
         masker: in front of it.
         rebuilding: what teaches the masker by rebuilding, in training.
 
     Raises:
         MimError: masker, head and encoder do not go together.
     """
+    task = _untuned(config, encoder, meets, classes, masker, rebuilding)
+    tune_encoder(config, task)
+    return task
+
+
+def _untuned(
+    config: FinetuneConfig,
+    encoder: Encoder,
+    meets: NetworkInput,
+    classes: int,
+    masker: nn.Module | None,
+    rebuilding: RebuildingError | None,
+) -> MaskedSegmenter:
     segment = config.segment
     try:
-        task = MaskedSegmenter(
+        return MaskedSegmenter(
             encoder,
             masker,
+            num_classes=classes,
             head=segment.head,
             channels=segment.channels,
             finest=segment.finest,
@@ -181,8 +240,6 @@ def build_segmenter(
         )
     except ValueError as error:
         raise MimError(f"segment: {error}") from error
-    tune_encoder(config, task)
-    return task
 
 
 def rebuild_segmenter(
@@ -194,7 +251,8 @@ def rebuild_segmenter(
 
 def _build_again(run: Path, config: FinetuneConfig, description: TaskDescription, *, learns: bool) -> MaskedSegmenter:
     parts = MaskedParts.of_run(run, config, description, learns=learns)
-    return build_segmenter(config, parts.encoder, parts.meets, parts.masker, parts.rebuilding)
+    classes = len(description.classes)
+    return build_segmenter(config, parts.encoder, parts.meets, classes, parts.masker, parts.rebuilding)
 
 
 def load_segmenter(run: Path, config: FinetuneConfig, description: TaskDescription) -> MaskedSegmenter:
@@ -218,6 +276,7 @@ def make_segmentation_dataset(
     training: bool,
 ) -> FilmDataset:
     """Films with the pixels of lesions; in training each is cropped, flipped and changed in exposure at random."""
+    apart = config.segment.classes == "apart"
     return FilmDataset(
         found.films,
         [film.index for film in chosen],
@@ -225,6 +284,7 @@ def make_segmentation_dataset(
         config.seed,
         integers=training,
         lesions=found.annotations.lesions,
+        planes=len(found.annotations.categories) if apart else 1,
     )
 
 
@@ -242,12 +302,13 @@ def draw_maps(
         shown: whether a bar is drawn.
 
     Yields:
-        For each film (H, W) the probability of a lesion, in pixels of what the network met, and (gh, gw) what it saw.
+        For each film (K, H, W) the probability of each class, in pixels of what the network met, and (gh, gw) what it
+        saw.
     """
     loader = evaluation_loader(dataset, batch_size=batch_size, workers=0)
     for batch in tqdm(loader, desc="predict", unit="batch", leave=False, disable=None if shown else True):
         out = task({"image": batch["image"].to(device)})
-        yield from zip(out["logits"][:, 0].float().sigmoid().cpu(), out["visible"].cpu(), strict=True)
+        yield from zip(out["logits"].float().sigmoid().cpu(), out["visible"].cpu(), strict=True)
 
 
 def at_size(probability: Tensor, size: tuple[int, int]) -> Tensor:
@@ -262,28 +323,36 @@ class SegmentationValidation:
     Args:
         dataset: the validation films.
         batch_size: films at a time.
+        classes: what is drawn, one map each.
     """
 
-    def __init__(self, dataset: FilmDataset, batch_size: int) -> None:
+    def __init__(self, dataset: FilmDataset, batch_size: int, classes: Sequence[str] = ("lesion",)) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
+        self.classes = tuple(classes)
 
     def __call__(self, step: int, epoch: int, module: nn.Module) -> dict[str, float]:
         """Gives Dice of all pixels at the best threshold (not a number where there is no lesion), and the loss.
 
-        Both are in pixels of what the network met.
+        Both are in pixels of what the network met. Of several classes `val/dice` is the mean over those that have a
+        lesion, each at its own threshold, and `val/dice_<class>` is each one's.
         """
         device = next(module.parameters()).device
-        counts = PixelCounts()
+        counts = [PixelCounts() for _ in self.classes]
         losses = []
         for batch in evaluation_loader(self.dataset, batch_size=self.batch_size, workers=0):
             out = module({name: batch[name].to(device) for name in ("image", "lesion")})
             losses.append(float(out["loss"]) * len(batch["image"]))
             for probability, lesion in zip(out["logits"].float().sigmoid().cpu(), batch["lesion"], strict=True):
-                counts.add(probability[0].numpy(), lesion[0].numpy())
-        chosen = counts.choose().value
-        return {
-            "val/dice": float(counts.dice().max()) if counts.truth else math.nan,
-            "val/threshold": math.nan if chosen is None else chosen,
-            "val/loss": sum(losses) / max(1, counts.images),
-        }
+                for place, own in enumerate(counts):
+                    own.add(probability[place].numpy(), lesion[place].numpy())
+        return {**self._figures(counts), "val/loss": sum(losses) / max(1, counts[0].images)}
+
+    def _figures(self, counts: Sequence[PixelCounts]) -> dict[str, float]:
+        best = [float(own.dice().max()) if own.truth else math.nan for own in counts]
+        if len(counts) == 1:
+            chosen = counts[0].choose().value
+            return {"val/dice": best[0], "val/threshold": math.nan if chosen is None else chosen}
+        known = [value for value in best if not math.isnan(value)]
+        mean = sum(known) / len(known) if known else math.nan
+        return {"val/dice": mean, **{f"val/dice_{name}": own for name, own in zip(self.classes, best, strict=True)}}

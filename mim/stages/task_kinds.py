@@ -66,9 +66,7 @@ TASK_KINDS: Mapping[str, TaskKind] = MappingProxyType(
 )
 
 _OF_CLASSIFICATION = ("loss", "focal_gamma", "sampling")
-_UNREAD_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"detect": ("specificity",), "segment": ("specificity", "groups")}
-)
+_UNREAD_OF: Mapping[str, tuple[str, ...]] = MappingProxyType({"detect": ("specificity",), "segment": ("specificity",)})
 
 
 def finetune(config: FinetuneConfig) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from door_calls import BRIEF, CONFIGS, NETWORK, call, succeed
 
-from mim.evaluation import Lesions, Predictions
+from mim.evaluation import Lesions, Predictions, SegmentedImages
 
 QUICK = ("bootstrap=100", "accelerator=cpu", "worst=0")
 SHORT = (*BRIEF, "training.max_steps=1")
@@ -87,6 +87,30 @@ def test_studies_are_measured_by_group(labelled: tuple[str, ...], table: Path, t
     assert {"site", "sex", "age"} <= set(blocks_of(tmp_path / "run")["strata"])
     assert "calibration" in blocks_of(tmp_path / "run")
     check_nothing_is_told(tmp_path / "run")
+
+
+def test_a_segmenter_is_measured_by_group(boxed: tuple[str, ...], table: Path, tmp_path: Path) -> None:
+    small = ("input.image_size=[64,96]", "encoder.timm_args={layers: [1, 1, 1, 1]}", "segment.channels=16")
+    file = CONFIGS / "finetune" / "segment_caries.yaml"
+    succeed("finetune", file, *SHORT, *small, *boxed, f"data.labels={table}", f"output={tmp_path / 'run'}")
+    succeed("evaluate", tmp_path / "run", *QUICK)
+    images = SegmentedImages.load(tmp_path / "run" / "segmentation.csv")
+    assert {"site", "sex", "age"} <= set(images.image_columns)
+    assert "severity" not in images.image_columns, "the grade of each lesion says more"
+    block = blocks_of(tmp_path / "run")["segmentation"]
+    assert {"grade", "site", "sex", "age"} <= set(block["strata"])
+    assert {"site", "sex", "age"} <= set(block["image_strata"])
+    test = images.of("test")
+    for group in block["image_strata"]["sex"]:
+        assert sum(group["counts"].values()) == list(test.image_columns["sex"]).count(group["group"])
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Images by sex, worst first" in page
+    assert "†" in page, "groups of few films are marked, not hidden"
+    check_nothing_is_told(tmp_path / "run")
+    succeed("evaluate", tmp_path / "run", *QUICK, "groups=[severity,sex]", f"output={tmp_path / 'two'}")
+    two = blocks_of(tmp_path / "two")["segmentation"]
+    assert set(two["image_strata"]) == {"sex"}
+    assert {"grade", "sex"} <= set(two["strata"])
 
 
 def test_lesions_are_measured_by_group_of_their_film(boxed: tuple[str, ...], table: Path, tmp_path: Path) -> None:

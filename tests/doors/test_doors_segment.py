@@ -228,19 +228,6 @@ def test_a_segmenter_behind_what_a_pretrained_model_says(
     assert share == pytest.approx(0.6, abs=0.1)
 
 
-def test_two_segmenters_are_refused_before_either_is_measured(run: Path, behind_learned: Path, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    shutil.copytree(run, first)
-    shutil.copytree(behind_learned, second)
-    splits = (second / "splits.csv").read_text()
-    for text in (splits, splits.replace(",test", ",val")):  # also where they differ in more
-        (second / "splits.csv").write_text(text)
-        said = call("evaluate", first, second, f"output={tmp_path / 'both'}").error()
-        assert "runs with task=segment cannot be compared" in said
-    assert not (tmp_path / "both").exists()
-    assert not any((folder / "metrics.json").exists() for folder in (first, second))
-
-
 def test_pixels_that_changed_since_the_training_stop_the_evaluation(
     boxed: tuple[str, ...], phantom: Path, tmp_path: Path
 ) -> None:
@@ -274,7 +261,7 @@ def test_probabilities_that_are_no_numbers_are_left_out_and_said(
     assert content["blocks"]["segmentation"]["images"] > 0
 
 
-@pytest.mark.parametrize("setting", ["groups=[site]", "specificity=0.5"])
+@pytest.mark.parametrize("setting", ["specificity=0.5"])
 def test_settings_that_are_not_read_are_refused(setting: str, run: Path, tmp_path: Path) -> None:
     said = call("evaluate", run, setting, f"output={tmp_path / 'report'}").error()
     assert f"{setting.partition('=')[0]} is not read of a run with task=segment" in said

@@ -442,6 +442,55 @@ def test_other_readers_find_no_error(tool: str, kinds: tuple[str, ...], kind: st
         assert "Dental caries" in said
 
 
+NAMES = (
+    "proximal caries",
+    "caries beside a filling that was made before, of the enamel",
+    "caries beside a filling too",
+)
+
+
+@pytest.mark.parametrize("tool", ["highdicom", "dcmdump", "dciodvfy"])
+def test_each_of_several_classes_is_a_segment_and_a_finding_of_its_own(tool: str, tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.dcm", KINDS["intra-oral"])
+    content = predict_bright(path)
+    (film,) = content["films"]
+    (own,) = film["parts"][0]["pixels"].values()
+    everything = to_runs(np.ones(own["shape"], bool))
+    film["parts"][0]["pixels"] = {NAMES[0]: own, NAMES[1]: everything, NAMES[2]: own}
+    film |= {
+        "scores": dict.fromkeys(NAMES, 0.75),
+        "calls": dict(zip(NAMES, ("positive", "negative", None), strict=True)),
+    }
+    film |= {"score": None, "call": None}
+    threshold = {"value": 0.5, "source": "validation", "reason": ""}
+    content["model"] = {**MODEL, "positive": None, "thresholds": dict.fromkeys(NAMES, threshold)}
+    done = export_predictions(content, [path], tmp_path / "out")
+    if tool != "highdicom":
+        said = told_by(tool, *done.reports, *done.segmentations)
+        assert not re.search(r"^(E:|W:|Error)", said, re.MULTILINE), said
+        return
+    planes = planes_of(highdicom.seg.segread(done.segmentations[0]))
+    left, top, right, bottom = BRIGHT
+    assert (
+        planes[f"{NAMES[0]}, pixels"][0].sum()
+        == planes[f"{NAMES[2]}, pixels"][0].sum()
+        == (right - left) * (bottom - top)
+    )
+    assert planes[f"{NAMES[1]}, pixels"[:64]][0].all(), "segments may overlap"
+    kinds = [
+        item.SegmentedPropertyTypeCodeSequence[0] for item in pydicom.dcmread(done.segmentations[0]).SegmentSequence
+    ]
+    assert len({item.CodeValue for item in kinds}) == len({item.CodeMeaning for item in kinds}) == len(kinds)
+    groups = highdicom.sr.srread(done.reports[0]).content.get_image_measurement_groups()
+    told = [[str(one.value.meaning) for one in group.get_qualitative_evaluations()] for group in groups]
+    assert [[word for word in own if word in ("Present", "Absent")] for own in told] == [
+        [],
+        ["Present"],
+        ["Absent"],
+        [],
+    ]
+
+
 def test_objects_of_real_films_can_be_read(shared_data: Path, tmp_path: Path) -> None:
     names = ("fo_CR-ModalitySequenceLUT.dcm", "RG3_J2KI.dcm", "fo_OutOfBoundsOverlay.dcm", "fo_GH133.dcm")
     readable = 0

@@ -13,6 +13,8 @@ from mim.evaluation import (
     Lesions,
     Predictions,
     Section,
+    SegmentedClasses,
+    SegmentedImages,
     Settings,
     calibration_section,
     compare_predictions,
@@ -32,6 +34,8 @@ from mim.evaluation.label_predictions import LabelPredictions
 from mim.evaluation.label_section import labels_section
 from mim.evaluation.label_strata import label_strata_sections
 from mim.evaluation.segmentation import overlap
+from mim.evaluation.segmentation_classes_section import segmentation_classes_section
+from mim.evaluation.threshold import Threshold
 
 SCHEMA = json.loads((files("mim.evaluation") / "schemas" / "metrics.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -55,6 +59,8 @@ def every_section(films: Predictions, drawn: tuple[Detections, Lesions]) -> list
         sites,
     )
     metrics = measure_labels(graded, settings)
+    images = SegmentedImages(["one", "two"], ["a", "b"], ["test"] * 2, masks, [1.0] * 2, {}, {"site": ["x", "y"]})
+    of_two = SegmentedClasses(("enamel", "dentine"), [images, images])
     return [
         labels_section(metrics, graded),
         label_points_section(graded, settings),
@@ -67,6 +73,9 @@ def every_section(films: Predictions, drawn: tuple[Detections, Lesions]) -> list
         *([strata] if strata else []),
         detection_section(*drawn, settings),
         segmentation_section(masks, ["a", "b"], settings, tolerance=2.0),
+        segmentation_classes_section(
+            of_two, settings, tolerance=2.0, thresholds=[Threshold(0.5), Threshold(None, "no")]
+        ),
         comparison_section(compare_predictions(films, other, settings), ("one", "other"), settings),
         Section("lesion_recall", "Lesions seen", figures={"all": 0.5}),
     ]

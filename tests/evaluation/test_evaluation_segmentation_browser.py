@@ -24,9 +24,13 @@ def test_a_browser_shows_all_of_it_asks_for_nothing_and_axe_finds_nothing(header
         Settings(100),
         tolerance=2.0,
         threshold=Threshold(0.4),
-        columns={"grade": ["D1", "D2"]},
+        columns={"grade": ["D1", "D2"], "site": ["site 1", "site 2"]},
+        image_columns={"site": ["site 1", "site 2", "site 2"]},
     )
-    film = FilmMasks("one", "a", np.full((40, 60), 0.4, np.float32), truth, drawn, "0 of 1 found.", np.eye(4) > 0)
+    masks = np.stack([truth, drawn]), np.stack([drawn, truth])
+    names = ("occlusal caries", "proximal caries")
+    grey = np.full((40, 60), 0.4, np.float32)
+    film = FilmMasks("one", "a", grey, *masks, ("0 of 1 found.",), np.eye(4) > 0, names)
     report = write_segmentation_report(tmp_path, section, Settings(100), header, [film], [film], ["Look."])
     pytest.importorskip("axe_core_python", reason="axe-core is not installed (extra dev)", exc_type=ImportError)
     axe = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
@@ -39,7 +43,13 @@ def test_a_browser_shows_all_of_it_asks_for_nothing_and_axe_finds_nothing(header
             tab.open(report)
             assert tab.said() == []
             assert tab.asked_for() == [report.as_uri()]
-            assert tab.run("[...document.images].map(one => one.complete && one.naturalWidth > 0)") == [True] * 4
+            assert tab.run("[...document.images].map(one => one.complete && one.naturalWidth > 0)") == [True] * 6
+            assert tab.run("document.querySelectorAll('.case.current').length") == 1, "one film at a time"
+            numbers = "[...document.querySelectorAll('.case.current .truth text')].map(one => one.textContent)"
+            assert tab.run(numbers) == ["1", "2", "2"]
+            tab.run("document.querySelector('[data-layer=drawn]').click()")
+            shown = "getComputedStyle(document.querySelector('.case.current .layer.{}')).display"
+            assert [tab.run(shown.format(kind)) for kind in ("truth", "drawn")] == ["block", "none"]
             tab.run(f"{axe}; 0")
             found = tab.run("axe.run(document, {resultTypes: ['violations']})", wait=True)
             told = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]]

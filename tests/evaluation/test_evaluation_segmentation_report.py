@@ -14,6 +14,7 @@ from mim.evaluation import (
     FilmMasks,
     Header,
     PixelCounts,
+    SegmentedClasses,
     SegmentedImages,
     Settings,
     overlap,
@@ -21,9 +22,9 @@ from mim.evaluation import (
     write_segmentation_report,
 )
 from mim.evaluation.model_card import write_model_card
-from mim.evaluation.pictures import BOX, MARK
+from mim.evaluation.outlines import outline_masks
 from mim.evaluation.segmentation_card import facts_of_segmentation
-from mim.evaluation.segmentation_report import choose_worst_masks, outline_picture
+from mim.evaluation.segmentation_report import choose_worst_masks
 from mim.evaluation.segmentation_threshold import THRESHOLDS
 from mim.evaluation.threshold import Threshold
 
@@ -195,21 +196,42 @@ def test_the_worst_are_those_with_most_missed_and_most_drawn_wrongly() -> None:
     one[20:30, 20:30] = False
     wrong = np.roll(two, 30, axis=1)
     overlaps = [overlap(two, two), overlap(two, one), overlap(two, blank), overlap(blank, wrong), overlap(blank, one)]
-    assert choose_worst_masks(overlaps, 6) == ([2, 1], [3, 4])
-    assert choose_worst_masks(overlaps, 1) == ([2], [3])
+    alone = [(own,) for own in overlaps]
+    assert choose_worst_masks(alone, 6) == ([2, 1], [3, 4])
+    assert choose_worst_masks(alone, 1) == ([2], [3])
+    nothing = overlap(blank, blank)
+    several = [(nothing, own) for own in overlaps]
+    assert choose_worst_masks(several, 6) == ([2, 1], [3, 4]), "in whichever class"
 
 
-def test_both_outlines_are_seen_where_truth_and_prediction_are_the_same() -> None:
-    mask = np.zeros((64, 64), dtype=bool)
-    mask[20:40, 20:40] = True
-    grey = np.full((64, 64), 0.5, dtype=np.float32)
-    picture = outline_picture(FilmMasks("a", "b", grey, mask, mask, ""), side=128)
-    yellow, magenta = ((picture == colour).all(axis=2) for colour in (BOX, MARK))
-    large = np.kron(mask, np.ones((2, 2))).astype(bool)
-    assert yellow.any()
-    assert magenta.any()
-    assert not (yellow & large).any(), "the truth is outlined from outside: no lesion is covered by it"
-    assert large[magenta].all()
+def corners_of(path: str) -> np.ndarray:
+    return np.array([[float(side) for side in corner.split()] for corner in re.findall(r"[ML]([^MLZ]+)", path)])
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+def test_the_truth_is_outlined_from_outside_and_what_was_drawn_from_inside(scale: int) -> None:
+    mask = np.zeros((1, 64 * scale, 64 * scale), dtype=bool)
+    mask[0, 20 * scale : 40 * scale, 10 * scale : 30 * scale] = True
+    (truth,), (drawn,) = (outline_masks(kind, mask, (128, 128)) for kind in ("truth", "drawn"))
+    outer, inner = corners_of(truth.classes[0].path), corners_of(drawn.classes[0].path)
+    assert np.all(outer.min(axis=0) < (20, 40)), "no lesion is covered by its outline"
+    assert np.all(outer.max(axis=0) > (60, 80))
+    assert np.all(inner.min(axis=0) >= (20, 40))
+    assert np.all(inner.max(axis=0) <= (60, 80))
+    assert (truth.parts, truth.classes[0].label) == (1, "")
+
+
+def test_a_hole_is_outlined_and_a_speck_of_a_large_film_is_not_lost() -> None:
+    mask = np.zeros((2, 1000, 1000), dtype=bool)
+    mask[0, 100:500, 100:500] = True
+    mask[0, 200:400, 200:400] = False
+    mask[1, 901, 777] = True
+    (drawn,) = outline_masks("drawn", mask, (100, 100))
+    assert [one.label for one in drawn.classes] == ["1", "2"], "classes are told apart by a number"
+    assert drawn.classes[0].path.count("M") == 2
+    assert (drawn.parts, drawn.said) == (2, "2 drawn parts")
+    assert np.all(np.floor(corners_of(drawn.classes[1].path)) == (77, 90))
+    assert outline_masks("truth", mask & False, (100, 100)) == ()
 
 
 def test_the_report_says_what_it_must_and_asks_nobody(header: Header, tmp_path: Path) -> None:
@@ -217,7 +239,8 @@ def test_the_report_says_what_it_must_and_asks_nobody(header: Header, tmp_path: 
     section = section_of(images.of("test"))
     truth, drawn = np.zeros((20, 30), dtype=bool), np.zeros((5, 5), dtype=bool)
     truth[4:8, 4:8] = drawn[3, 3] = True
-    film = FilmMasks("<film>", "p", np.full((40, 60), 0.4, np.float32), truth, drawn, "0 of 1 found.", np.eye(4) > 0)
+    grey, masks = np.full((40, 60), 0.4, np.float32), (truth[None], drawn[None])
+    film = FilmMasks("<film>", "p", grey, *masks, ("0 of 1 found.",), np.eye(4) > 0)
     report = write_segmentation_report(tmp_path, section, SETTINGS, header, [film], [], ["Look <here>."])
     page = report.read_text()
     assert "&lt;film&gt;" in page
@@ -226,7 +249,11 @@ def test_the_report_says_what_it_must_and_asks_nobody(header: Header, tmp_path: 
     assert "Images without lesions are left out" in page
     assert "at least 50% of the area drawn" in page
     assert "0.4, at which Dice of all validation pixels together" in page
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count("data:image/png;base64,") == 3, "the film as it is, again under what lies over it, and the mask"
+    assert page.count("<path d=") == 2
+    assert "1 lesion outline." in page
+    assert "1 drawn part." in page
+    assert "script-src 'sha256-" in page
     assert not re.search(r'(?:src|href)="(?!data:)', page)
     content = json.loads((tmp_path / "metrics.json").read_text())
     schema = json.loads((files("mim.evaluation") / "schemas" / "metrics.schema.json").read_text(encoding="utf-8"))
@@ -246,7 +273,9 @@ def test_the_model_card_is_filled_in(header: Header, tmp_path: Path) -> None:
     )
     images = draw()
     section = section_of(images.of("test"))
-    write_model_card(tmp_path, facts_of_segmentation(images, section, SETTINGS, known, ["Beware."]), ["Beware."])
+    tables = SegmentedClasses(["caries"], [images])
+    facts = facts_of_segmentation(tables, [CHOSEN], section, SETTINGS, known, ["Beware."])
+    write_model_card(tmp_path, facts, ["Beware."])
     card = (tmp_path / "model_card.md").read_text()
     assert "draws the pixels of what is sought" in card
     assert section.summary[0] in card

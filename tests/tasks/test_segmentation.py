@@ -84,9 +84,10 @@ def test_the_trained_backbone_loads_into_timm():
         ("resnet18", "layer"),
     ],
 )
-def test_what_is_hidden_moves_neither_features_nor_pixels(name, hidden, head):
+@pytest.mark.parametrize("classes", [1, 3])
+def test_what_is_hidden_moves_neither_features_nor_pixels(name, hidden, head, classes):
     own = encoder(name, hidden)
-    task = MaskedSegmenter(own, Fixed(own.grid()), head=head, **SMALL).eval()
+    task = MaskedSegmenter(own, Fixed(own.grid()), classes, head, **SMALL).eval()
     met = []
     task.head.register_forward_pre_hook(lambda module, inputs: met.append([one.detach().clone() for one in inputs[0]]))
     image = films()["image"]

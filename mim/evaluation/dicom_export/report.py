@@ -19,7 +19,7 @@ from mim.evaluation.dicom_export.concepts import (
     concept_of,
     procedure_of,
 )
-from mim.evaluation.dicom_export.results import Algorithm, FoundRegion, FrameResult
+from mim.evaluation.dicom_export.results import Algorithm, ClassResult, FoundRegion, FrameResult
 from mim.evaluation.dicom_export.source import character_set, frames_of
 from mim.evaluation.dicom_export.uids import derived_uid
 
@@ -53,6 +53,7 @@ def structured_report(source: Dataset, results: Sequence[FrameResult], algorithm
     groups: list[Any] = []
     for result in results:
         groups.append(_film_group(source, result, algorithm, key))
+        groups += [_class_group(source, result, one, algorithm, key) for one in result.classes]
         groups += [_region_group(source, result, number, algorithm, key) for number in range(len(result.regions))]
     texts = [*algorithm.parameters.values(), *(result.finding or "" for result in results)]
     texts += [region.label for result in results for region in result.regions]
@@ -96,6 +97,26 @@ def _film_group(source: Dataset, result: FrameResult, algorithm: Algorithm, key:
         finding_type=None if result.finding is None else _code(concept_of(result.finding)),
         algorithm_id=_identification(algorithm),
         measurements=measured,
+        qualitative_evaluations=called,
+        source_images=[image],
+    )
+
+
+def _class_group(source: Dataset, result: FrameResult, said: ClassResult, algorithm: Algorithm, key: str) -> Any:
+    """TID 1501: what was said of one of several classes on a whole frame."""
+    from highdicom import sr
+
+    image = sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID, _frame_numbers(source, result))
+    called = []
+    if said.present is not None:
+        called.append(sr.QualitativeEvaluation(_code(PRESENCE), _code(PRESENT if said.present else ABSENT)))
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            derived_uid("class", key, result.frame, said.name), f"frame {result.frame + 1}, {said.name}"[:64]
+        ),
+        finding_type=_code(concept_of(said.name)),
+        algorithm_id=_identification(algorithm),
+        measurements=[_percent(CERTAINTY, said.score)],
         qualitative_evaluations=called,
         source_images=[image],
     )

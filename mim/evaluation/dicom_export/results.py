@@ -42,6 +42,15 @@ class FoundRegion:
     score: float
 
 
+@dataclass(frozen=True)
+class ClassResult:
+    """What was said of one of several classes: its name, its probability, and whether it was called (None = not)."""
+
+    name: str
+    score: float
+    present: bool | None
+
+
 @dataclass(frozen=True, eq=False)
 class FrameResult:
     """What was said of one frame.
@@ -55,6 +64,7 @@ class FrameResult:
         visible: bool (Rows, Columns), what the network saw; None = there was no masker.
         pixels: by name, bool (Rows, Columns).
         regions: boxes.
+        classes: of several classes that are called each for itself, what was said of each.
     """
 
     frame: int
@@ -65,19 +75,29 @@ class FrameResult:
     visible: Cells | None = None
     pixels: Mapping[str, Cells] = field(default_factory=dict)
     regions: Sequence[FoundRegion] = ()
+    classes: Sequence[ClassResult] = ()
 
 
 def algorithm_of(model: Mapping[str, Any]) -> Algorithm:
     """What made the predictions, of `model` in predictions.json."""
-    threshold = model["threshold"]["value"]
+    own = model.get("thresholds", {})
     parameters = {
         "task": f"{model['task']} of {model['target'] or ', '.join(model['classes'])}"[:1024],
         "backbone": str(model["backbone"]),
         "input masker": str(model["masker"]),
-        "threshold": "none" if threshold is None else f"{threshold:.6g} ({model['threshold']['source']})",
+        "threshold": _thresholds(own) if own else _threshold(model["threshold"]),
         "intended use": "research; not a medical device",
     }
     return Algorithm("mim", str(model["version"]), str(model["checkpoint"]), parameters)
+
+
+def _threshold(threshold: Mapping[str, Any]) -> str:
+    value = threshold["value"]
+    return "none" if value is None else f"{value:.6g} ({threshold['source']})"
+
+
+def _thresholds(thresholds: Mapping[str, Mapping[str, Any]]) -> str:
+    return "; ".join(f"{name} {_threshold(own)}" for name, own in thresholds.items())[:1024]
 
 
 def finding_of(model: Mapping[str, Any]) -> str | None:
@@ -138,9 +158,17 @@ def results_of(film: Mapping[str, Any], model: Mapping[str, Any], rows: int, col
             visible=visible,
             pixels=pixels,
             regions=regions,
+            classes=_classes(film),
         )
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise MimError(f"a film of predictions.json cannot be understood ({type(error).__name__})") from error
+
+
+def _classes(film: Mapping[str, Any]) -> list[ClassResult]:
+    return [
+        ClassResult(str(name), float(film["scores"][name]), None if call is None else call == "positive")
+        for name, call in film.get("calls", {}).items()
+    ]
 
 
 def _paint(target: Cells, cells: Cells, area: tuple[float, float, float, float]) -> None:

@@ -1,6 +1,8 @@
 """What the network saw, and what it found, as a binary DICOM Segmentation."""
 
+from collections.abc import Container
 from copy import deepcopy
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -111,7 +113,8 @@ def gather(result: FrameResult, rows: int, columns: int) -> list[tuple[str, Conc
     if result.visible is not None:
         found.append(("seen by the network", SPATIAL, SEEN, result.visible))
     for name, plane in result.pixels.items():
-        found.append((_label(name, "pixels"), ABNORMAL, concept_of(name), plane))
+        label = _free(_label(name, "pixels"), [own for own, *_ in found])
+        found.append((label, ABNORMAL, concept_of(name), plane))
     boxes: dict[str, Cells] = {}
     for region in result.regions:
         plane = _box_plane(region.box, rows, columns)
@@ -124,6 +127,12 @@ def _label(name: str, what: str) -> str:
     """A name as a label may be: on one line, without a backslash, with what follows it at most 64 characters."""
     told = "".join(sign if sign.isprintable() and sign != "\\" else " " for sign in name)
     return f"{' '.join(told.split())[: _LONGEST_LABEL - len(what) - 2] or 'finding'}, {what}"
+
+
+def _free(label: str, taken: Container[str]) -> str:
+    """A label of at most 64 characters, numbered where another one begins with the same."""
+    labels = chain((label[:64],), (f"{label[:58]} ({number})" for number in count(2)))
+    return next(own for own in labels if own not in taken)
 
 
 def _box_plane(box: tuple[float, float, float, float], rows: int, columns: int) -> Cells:
