@@ -8,11 +8,14 @@ import numpy.typing as npt
 
 from mim.errors import MimError
 from mim.evaluation.bootstrap import Floats, Integers, Statistic, auroc_statistic
+from mim.evaluation.class_means import mean_of_classes
 from mim.evaluation.class_metrics import mean_auroc_statistic
 from mim.evaluation.coco import coco_names, coco_statistic
 from mim.evaluation.detections import Detections, Lesions, join
 from mim.evaluation.label_predictions import LabelPredictions
 from mim.evaluation.predictions import Predictions
+from mim.evaluation.segmentation import overlap_statistics
+from mim.evaluation.segmentation_classes import SegmentedClasses
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ MEAN_AUROC = CurveFigure(
     "mean_auroc", "Mean AUROC", "mean AUC", 0.5, "no class or label has films with it and films without it"
 )
 AP50 = CurveFigure("ap50", "AP50", "AP50", None, "the films hold no lesion, so there is no precision over recall")
+
+LESION_DICE = CurveFigure(
+    "lesion_dice", "Dice, mean over lesions", "Dice of a lesion", None, "the films hold no lesion of which to draw one"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +104,17 @@ def ap50_on_test(detections: Detections, lesions: Lesions) -> OnTest:
     patients = [searched.detections.patient_id[place] for place in order.tolist()]
     truth = tuple(tuple(sorted(there[place])) for place in order.tolist())
     return OnTest(AP50, tuple(images[order].tolist()), tuple(patients), truth, None, statistic)
+
+
+def lesion_dice_on_test(images: SegmentedClasses) -> OnTest:
+    """Dice of the lesions of the test films; of several classes their mean."""
+    test = images.of("test")
+    own = test.take(np.argsort(np.array(test.image_id, dtype=str), kind="stable").tolist())
+    each = [overlap_statistics(one.overlaps) for one in own.images]
+    there = [own.of_image(place) for place in range(len(own))]
+    truth = tuple(str([sorted(lesion.area for lesion in one.lesions) for one in classes]) for classes in there)
+    statistic = mean_of_classes(each, len(own))[LESION_DICE.name]
+    return OnTest(LESION_DICE, tuple(own.image_id), tuple(own.patient_id), truth, None, statistic)
 
 
 def require_same_test(runs: Sequence[OnTest]) -> None:
