@@ -18,7 +18,7 @@ from mim.evaluation.detection import (
 from mim.evaluation.detections import Detections, Lesions, join
 from mim.evaluation.froc import HitRule
 from mim.evaluation.measuring import as_json, written
-from mim.evaluation.metrics import FEW_PATIENTS, Settings, without_width
+from mim.evaluation.metrics import FEW_PATIENTS, Settings, few_with_lesions, without_width
 from mim.evaluation.section import Plot, Section, Table
 from mim.evaluation.strata import describe_worst, strata_json, strata_tables
 
@@ -96,12 +96,6 @@ def _doubts(figures: DetectionFigures) -> Iterator[str]:
     ap50 = figures.coco["ap50"]
     if ap50.value is not None and ap50.low is not None and ap50.low == ap50.high:
         yield f"Detection: AP50 is {without_width(ap50.value)}."
-
-
-def few_with_lesions(patients: int) -> str:
-    """Say that an interval over so few patients is rough."""
-    people = "patient has" if patients == 1 else "patients have"
-    return f"only {patients} test {people} a lesion: the intervals are rough."
 
 
 def _describe(figures: DetectionFigures) -> str:

@@ -141,5 +141,5 @@ def _say(title: str, figure: Figure, level: str) -> str:
     if figure.value is None:
         return f"{title}: none ({figure.reason})"
     if figure.low is None or figure.high is None:
-        return f"{title} {figure.value:.3f} (no interval: {figure.reason})"
+        return f"{title} {figure.value:.3f} ({figure.reason})"
     return f"{title} {figure.value:.3f} ({level} {figure.low:.3f} to {figure.high:.3f})"

@@ -191,6 +191,12 @@ def few_patients(test: Predictions) -> Iterator[str]:
             yield f"Only {patients} test {people} a {name} film: the intervals are rough."
 
 
+def few_with_lesions(patients: int) -> str:
+    """Say that an interval over so few patients is rough."""
+    people = "patient has" if patients == 1 else "patients have"
+    return f"only {patients} test {people} a lesion: the intervals are rough."
+
+
 def without_width(value: float) -> str:
     """Say what it means that a figure is the same in all resamples."""
     return f"{value:.3f} in every resample: its interval has no width, which is not certainty; more patients are needed"

@@ -37,8 +37,8 @@ def facts_of_segmentation(
     false = sum(own.false_parts for own in every)
     return {
         "kind": "A neural network (deep learning) that reads a film and draws the pixels of what is sought.",
-        "output": f"For each pixel of a film the probability that it belongs to {header.target}.",
-        "outcome": f"The pixels of {header.target}, as polygons or run lengths in the file of annotations say.",
+        "output": f"For each pixel of a film the probability that it is one of {header.target}.",
+        "outcome": f"{header.target[:1].upper()}{header.target[1:]}, as polygons or run lengths in the file of annotations say.",
         "predictors": "The pixels of the film alone.",
         "no_judgement": "Pixels need no judgement.",
         "resolution": f"The network meets {height} x {width} pixels (height x width); masks are measured in pixels of "

@@ -8,7 +8,7 @@ import numpy as np
 from mim.evaluation.bootstrap import mean_statistic
 from mim.evaluation.figures import Figure
 from mim.evaluation.measuring import as_json, measure, written
-from mim.evaluation.metrics import Settings
+from mim.evaluation.metrics import FEW_PATIENTS, Settings, few_with_lesions
 from mim.evaluation.section import Section, Table
 from mim.evaluation.segmentation import (
     FOUND,
@@ -79,7 +79,7 @@ def segmentation_section(
     return Section(
         name="segmentation",
         title="Segmentation of lesions",
-        first_lines=_gaps(overlaps, lesions, threshold),
+        first_lines=_gaps(overlaps, patients, threshold),
         text=(text, *said, *describe_worst(groups, OF_GROUPS), *_of_images(describe_worst(by_image, OF_IMAGE_GROUPS))),
         tables=(
             _table(figures, tolerance, unit),
@@ -192,12 +192,15 @@ def _describe(threshold: Threshold) -> str:
     )
 
 
-def _gaps(overlaps: Sequence[Overlap], lesions: int, threshold: Threshold | None) -> tuple[str, ...]:
+def _gaps(overlaps: Sequence[Overlap], patients: Sequence[str], threshold: Threshold | None) -> tuple[str, ...]:
     lines = []
+    sick = {patient for patient, own in zip(patients, overlaps, strict=True) if own.lesions}
     if not overlaps:
         lines.append("Segmentation: there are no test images.")
-    elif not lesions:
+    elif not sick:
         lines.append(f"Segmentation: the {len(overlaps)} test images hold no lesion.")
+    elif len(sick) < FEW_PATIENTS:
+        lines.append(f"Segmentation: {few_with_lesions(len(sick))}")
     if threshold is not None and threshold.value is None:
         lines.append(f"Segmentation: no threshold could be chosen ({threshold.reason}); {WITHOUT_CHOICE:g} is taken.")
     return tuple(lines)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from mim.data.annotations import Annotations
 from mim.errors import MimError
 from mim.stages.common import open_films
 from mim.stages.finetune import divide, known_lesions
+
+_NAMED = 4  # classes that a title can hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +70,11 @@ def annotated_films(config: FinetuneConfig) -> AnnotatedFilms:
     if not any(annotations.of(film.index) for film in splits.train):
         raise MimError(f"{annotations.path}: no training film has a box (data.boxes): there is nothing to learn")
     return AnnotatedFilms(films, splits, annotations)
+
+
+def classes_in_words(classes: Sequence[str]) -> str:
+    """What is sought: the names where they are few, else how many they are."""
+    return ", ".join(classes) if len(classes) <= _NAMED else f"{len(classes)} classes"
 
 
 def count_boxes(found: AnnotatedFilms) -> str:

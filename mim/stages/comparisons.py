@@ -22,9 +22,8 @@ from mim.evaluation import (
     evaluate_predictions,
 )
 from mim.evaluation.detection_comparison import compare_detections
-from mim.evaluation.detection_section import few_with_lesions
 from mim.evaluation.detections import join
-from mim.evaluation.metrics import FEW_PATIENTS, SCHEMA_VERSION, few_patients
+from mim.evaluation.metrics import FEW_PATIENTS, SCHEMA_VERSION, few_patients, few_with_lesions
 from mim.files import write_atomically
 from mim.stages.measured_detector import MeasuredDetector, measured_detector
 from mim.stages.measured_labels import MeasuredLabels

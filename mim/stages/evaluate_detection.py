@@ -21,7 +21,7 @@ from mim.evaluation import (
     write_detection_report,
 )
 from mim.evaluation.detection_card import facts_of_detection
-from mim.stages.annotated_films import annotated_films, count_boxes
+from mim.stages.annotated_films import annotated_films, classes_in_words, count_boxes
 from mim.stages.detection import load_detector, make_detection_dataset
 from mim.stages.detection_mask import detector_mask
 from mim.stages.evaluate import count_lesions, describe_leakage, make_header, open_finished
@@ -62,8 +62,7 @@ def evaluate_detector(config: EvaluateConfig) -> Path:
         detections, lesions = followed_by_validation(run, detections, lesions)
     settings = Settings(config.bootstrap, config.confidence, config.specificity, config.seed)
     section = detection_section(detections, lesions, settings)
-    names = description.classes
-    target = f"boxes of {names[0] if len(names) == 1 else f'{len(names)} classes'}"
+    target = f"boxes of {classes_in_words(description.classes)}"
     met = look_for_copies(finetuned, known.splits)
     header = make_header(run, finetuned, description, known.films, chosen, known.splits, met, target, external)
     with_boxes = sum(len(known.annotations.of(film.index)) > 0 for film in known.splits.train)

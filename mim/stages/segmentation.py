@@ -20,7 +20,13 @@ from mim.errors import MimError
 from mim.evaluation import PixelCounts
 from mim.evaluation.segmentation_classes import check_class_names
 from mim.models import Encoder
-from mim.stages.annotated_films import AnnotatedFilms, annotated_films, check_annotated_settings, count_boxes
+from mim.stages.annotated_films import (
+    AnnotatedFilms,
+    annotated_films,
+    check_annotated_settings,
+    classes_in_words,
+    count_boxes,
+)
 from mim.stages.classifier import TaskDescription, first_encoder, load_finished
 from mim.stages.common import NetworkInput, content_hash
 from mim.stages.detection import check_mirroring
@@ -186,7 +192,7 @@ def lesions_by_class(lesions: Sequence[Lesion], classes: int) -> tuple[list[Lesi
 
 def pixels_of(classes: Sequence[str]) -> str:
     """What is drawn, in words."""
-    return f"the pixels of {classes[0] if len(classes) == 1 else f'{len(classes)} classes'}"
+    return f"the pixels of {classes_in_words(classes)}"
 
 
 def build_segmenter(

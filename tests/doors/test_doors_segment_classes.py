@@ -60,7 +60,7 @@ def test_each_class_is_learnt_and_measured_for_itself(run: Path, phantom: Path) 
         assert [row["class"] for row in csv.DictReader(file)] == [name for name in NAMES for _ in range(99)]
     page = (run / "report.html").read_text()
     assert all(f"<strong>{number}</strong> {name}" in page for number, name in enumerate(NAMES, 1))
-    assert "the pixels of 2 classes" in (run / "model_card.md").read_text()
+    assert f"The pixels of {NAMES[0]}, {NAMES[1]}" in (run / "model_card.md").read_text()
 
 
 def test_one_class_apart_is_the_same_run_as_one_class_together(boxed: tuple[str, ...], tmp_path: Path) -> None:
