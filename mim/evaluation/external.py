@@ -73,7 +73,7 @@ class ExternalTest:
     @property
     def left_out_in_words(self) -> str:
         """How many films were left out and why; empty where none were."""
-        return ", ".join(f"{_counted(count, 'film')} {REASONS[name]}" for name, count in self.left_out.items() if count)
+        return in_words(self.left_out)
 
     def describe(self) -> str:
         """One line for the head of the report."""
@@ -88,6 +88,11 @@ class ExternalTest:
             f"external: {_counted(self.films, 'film')} of {_counted(self.patients, 'patient')}; left out: "
             f"{self.left_out_in_words or 'none'}{f'; {rest}' if rest else ''}"
         )
+
+
+def in_words(left_out: Mapping[str, int]) -> str:
+    """How many films were left out and why, from the keys of `REASONS`; empty where none were."""
+    return ", ".join(f"{_counted(count, 'film')} {REASONS[name]}" for name, count in left_out.items() if count)
 
 
 def facts_of_external(external: ExternalTest | None, near_copies: Mapping[str, int | None]) -> dict[str, str]:

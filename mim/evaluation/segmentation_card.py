@@ -35,10 +35,11 @@ def facts_of_segmentation(
     every = [own for table in test.images for own in table.overlaps]
     missed = sum(lesion.covered < FOUND for own in every for lesion in own.lesions)
     false = sum(own.false_parts for own in every)
+    target = header.target
     return {
         "kind": "A neural network (deep learning) that reads a film and draws the pixels of what is sought.",
-        "output": f"For each pixel of a film the probability that it is one of {header.target}.",
-        "outcome": f"{header.target[:1].upper()}{header.target[1:]}, as polygons or run lengths in the file of annotations say.",
+        "output": f"For each pixel of a film the probability that it is one of {target}.",
+        "outcome": f"{target[:1].upper()}{target[1:]}, as polygons or run lengths in the file of annotations say.",
         "predictors": "The pixels of the film alone.",
         "no_judgement": "Pixels need no judgement.",
         "resolution": f"The network meets {height} x {width} pixels (height x width); masks are measured in pixels of "

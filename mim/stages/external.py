@@ -79,7 +79,7 @@ def with_external(opened: Opened, own: TestedFilms | None) -> TestedFilms:
     if opened.finetuned.task == "study":
         reasons = _whole_studies(found.studies, reasons)
     test = [film for film in of_split if reasons[film.index] is None]
-    require_some_left(len(of_split), len(test), str(asked.path))
+    require_some_left(list(reasons.values()), str(asked.path))
     kept = {film.index for film in test}
     studies = [study for study in found.studies if any(film in kept for film in study.films)]
     if opened.finetuned.task == "study" and not studies:

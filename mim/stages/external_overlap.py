@@ -1,6 +1,7 @@
 """Which films of an external test set are of patients who were learnt from, or were learnt from themselves."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from mim.config import FinetuneConfig
 from mim.data import LabelledFilm, PreparedDataset, load_seen, load_splits
 from mim.data.copies import FLAT_CONTENTS
 from mim.errors import MimError
-from mim.evaluation.external import REASONS
+from mim.evaluation.external import REASONS, in_words
 from mim.stages.made_for import MadeFor
 from mim.stages.tested_films import TestedFilms
 
@@ -107,16 +108,22 @@ def _add_pretraining(found: LearntFrom, finetuned: FinetuneConfig, salt_check: s
         )
 
 
-def require_some_left(films: int, left: int, folder: str) -> None:
+def require_some_left(reasons: Collection[str | None], folder: str) -> None:
     """Refuses to measure nothing.
+
+    Args:
+        reasons: why each labelled film is left out; None = it is not.
+        folder: of the films.
 
     Raises:
         MimError: no film is left.
     """
-    if not left:
+    if None not in reasons:
+        counted = Counter(reason for reason in reasons if reason is not None)
         raise MimError(
-            f"{folder}: none of its {films} labelled films is left to measure: all are of patients who were learnt "
-            "from, or are the films themselves; give films that the run never saw"
+            f"{folder}: none of its {len(reasons)} labelled films is left to measure: "
+            f"{in_words({name: counted[name] for name in REASONS})}; give films that the run never saw, and if other "
+            "patients are only numbered alike, other ids"
         )
 
 

@@ -13,6 +13,7 @@ from mim.errors import MimError
 from mim.evaluation.external import ExternalTest
 from mim.stages.annotated_films import AnnotatedFilms
 from mim.stages.groups import groups_of
+from mim.stages.made_for import MadeFor
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +89,14 @@ def own_films(run: Path, finetuned: FinetuneConfig, split_hash: str, read: ReadO
             "where they are now"
         )
     known = read(finetuned)
+    made_for = MadeFor.load(run)
+    salt = "" if made_for is None else made_for.salt_check
+    if known.split_hash != split_hash and salt not in ("", known.films.salt_check):
+        raise MimError(
+            f"{run}: its ids were hashed with another salt than that of {finetuned.data.cache} here, so its films "
+            "cannot be known again; start evaluate.py in the folder where the run was trained, or bring the file .salt "
+            "of its data.cache along"
+        )
     if known.split_hash != split_hash:
         raise MimError(
             f"{run}: {what} of {finetuned.data.path} have changed since the run was trained; bring the old ones back, "

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from searching import found_in
 from test_doors_predict import call as predict
 
+from mim.config import FinetuneConfig, dump_config, load_config
 from mim.data import PreparedDataset, open_or_prepare
 from mim.data.phantom.__main__ import main as draw_phantom
 from mim.evaluation import Detections, SegmentedImages
@@ -344,7 +345,19 @@ def test_patients_of_another_salt_are_not_known(classifier: Made, tmp_path: Path
     assert content["header"]["external"]["other_split"] > 0
     error = classifier.evaluate(classifier.films, f"output={tmp_path / 'x'}", elsewhere, "data.split=train").error()
     assert "none of its" in error
+    assert "with the same pixels as a film that was trained on" in error
     assert not (tmp_path / "x").exists()
+
+
+def test_own_films_that_were_hashed_with_another_salt_are_told_from_changed_ones(
+    classifier: Made, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(classifier.run, tmp_path / "run"))
+    settings = run / "config.yaml"
+    config = load_config(FinetuneConfig, settings, [f"data.cache={tmp_path / 'cache'}"])
+    settings.write_text(dump_config(config))
+    error = call("evaluate", run, *QUICK, f"output={tmp_path / 'out'}").error()
+    assert "its ids were hashed with another salt than that of" in error
 
 
 def test_pretraining_counts_as_learnt_from(
