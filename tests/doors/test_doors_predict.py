@@ -236,7 +236,7 @@ def test_nothing_of_a_patient_is_written(tuned: Tuned, tmp_path: Path) -> None:
 def test_what_the_run_says_of_its_films_is_no_data_of_a_patient(tuned: Tuned) -> None:
     made_for = json.loads((tuned.run / "films.json").read_text())
     assert set(made_for) == {
-        "format", "preparation", "films", "modalities", "long_side", "aspect", "edge_brightness"
+        "format", "preparation", "films", "modalities", "long_side", "aspect", "edge_brightness", "salt_check"
     }  # fmt: skip
     assert made_for["modalities"] == ["IO"]
     assert made_for["long_side"] == [128, 128]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from conftest import draw_detections, make_predictions
+from drawn_tables import draw_detections, make_predictions
 from labelled import films_of
 
 from mim.data.prepare import prepare
@@ -34,6 +34,7 @@ from mim.evaluation import (
     write_report,
 )
 from mim.evaluation.class_metrics import measure_labels
+from mim.evaluation.curve_figures import auroc_on_test
 from mim.evaluation.explanations_block import RANDOM, Faithfulness, explanations_block
 from mim.evaluation.label_calibration import label_calibration_section
 from mim.evaluation.label_comparison import compare_labels, figure_titles
@@ -200,7 +201,7 @@ def comparison_of_grades(folder: Path, _header: Header) -> Path:
 def sweep(folder: Path, _header: Header) -> Path:
     films = make_predictions(120)
     trials = [
-        Trial(init, share, seed, int(100 * share), blurred(films, seed + place))
+        Trial(init, share, seed, int(100 * share), auroc_on_test(blurred(films, seed + place)))
         for place, init in enumerate(("scratch", "runs/mae"))
         for share in (0.1, 1.0)
         for seed in (0, 1)

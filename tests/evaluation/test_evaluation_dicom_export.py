@@ -476,7 +476,7 @@ def test_each_of_several_classes_is_a_segment_and_a_finding_of_its_own(tool: str
         == planes[f"{NAMES[2]}, pixels"][0].sum()
         == (right - left) * (bottom - top)
     )
-    assert planes[f"{NAMES[1]}, pixels"[:64]][0].all(), "segments may overlap"
+    assert planes[f"{NAMES[1][:56]}, pixels"][0].all(), "segments may overlap"
     kinds = [
         item.SegmentedPropertyTypeCodeSequence[0] for item in pydicom.dcmread(done.segmentations[0]).SegmentSequence
     ]
