@@ -1,18 +1,15 @@
 """What a run of more than two classes, of grades or of several labels said: read where it is still of the run."""
 
-import json
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mim.config import EvaluateConfig
 from mim.errors import MimError
 from mim.evaluation.label_predictions import LabelPredictions
-from mim.stages.common import logger
-from mim.stages.measured_run import FinishedRun, Measure, is_of_run, read_or_measure
-
-TABLES = ("metrics.json", "predictions.csv")
+from mim.stages.measured_run import FinishedRun, Measure, Tables, read_or_measure, read_tables
+from mim.stages.own_tables import gives_brier_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,48 +47,16 @@ def measured_labels(run: FinishedRun, config: EvaluateConfig, measure: Measure) 
 
 
 def read_labels(run: FinishedRun) -> MeasuredLabels | None:
-    """Reads what evaluate.py wrote into a run; None where it did not, or where that is of other weights or films."""
-    paths = [run.path / name for name in TABLES]
+    """Reads the scores that evaluate.py wrote into a run; None as with `read_tables`."""
     kind = run.labels
-    if kind == "two" or not all(path.is_file() for path in paths):
+    if kind == "two":
         return None
-    try:
-        content = json.loads(paths[0].read_text(encoding="utf-8"))
-        header = content["header"]
-        predictions = LabelPredictions.load(paths[1], kind)
-        of_run = is_of_run(run, header, predictions.patient_id, predictions.split)
-        of_figures = gives_figures(content, predictions)
-    except (MimError, OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s: its evaluation cannot be read (%s) and is made again", run.path, error)
-        return None
-    if not of_run or predictions.names != tuple(run.description.classes):
-        logger.warning("%s: its evaluation is of other weights or of another split and is made again", run.path)
-        return None
-    if not of_figures:
-        logger.warning("%s: its metrics.json is not of its predictions.csv; both are made again", run.path)
-        return None
-    return MeasuredLabels(run, predictions, header)
 
+    def read(content: Mapping[str, Any], paths: Sequence[Path]) -> Tables[MeasuredLabels]:
+        own = LabelPredictions.load(paths[0], kind)
+        if own.names != tuple(run.description.classes):
+            raise MimError(f"{paths[0]} is of other classes than the run")
+        found = MeasuredLabels(run, own, content["header"])
+        return Tables(found, own.patient_id, own.split, gives_brier_scores(content, own))
 
-def gives_figures(content: Mapping[str, Any], predictions: LabelPredictions) -> bool:
-    """Whether scores give the numbers of test films and the Brier score that are written of each question.
-
-    Args:
-        content: of metrics.json.
-        predictions: what stands beside it.
-
-    Raises:
-        KeyError: `content` lacks a part.
-    """
-    told = {question["name"]: question["test"] for question in content["blocks"]["labels"]["questions"]}
-    for place, name in enumerate(predictions.questions):
-        own = predictions.question(place).of("test")
-        if (len(own), int(own.label.sum())) != (told[name]["films"], told[name]["positives"]):
-            return False
-        written = told[name]["brier"]["value"]
-        found = float(((own.score - own.label) ** 2).mean()) if len(own) else None
-        if (written is None) != (found is None):
-            return False
-        if written is not None and not math.isclose(written, found or 0.0, rel_tol=1e-9, abs_tol=1e-9):
-            return False
-    return True
+    return read_tables(run, ("predictions.csv",), read)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -127,27 +127,61 @@ def read_or_measure(
     return found
 
 
-def read_measured(run: FinishedRun) -> MeasuredRun | None:
-    """Reads what evaluate.py wrote into a run; None where it did not, or where that is of other weights or films."""
-    tables = run.path / "metrics.json", run.path / "predictions.csv"
-    if not all(path.is_file() for path in tables):
+@dataclass(frozen=True)
+class Tables(Generic[Found]):
+    """What was made of the tables of an evaluation.
+
+    Attributes:
+        found: that which they say.
+        patients: of each of their films.
+        splits: likewise.
+        of_figures: whether they give the figures of metrics.json.
+    """
+
+    found: Found
+    patients: Sequence[str]
+    splits: Sequence[str]
+    of_figures: bool
+
+
+def read_tables(
+    run: FinishedRun, names: Sequence[str], read: Callable[[Mapping[str, Any], Sequence[Path]], Tables[Found]]
+) -> Found | None:
+    """Reads what evaluate.py wrote into a run; None where it did not, or where that is of other weights or films.
+
+    Args:
+        run: the run.
+        names: of the tables beside metrics.json.
+        read: makes what is asked for of metrics.json and the paths of the tables.
+    """
+    told, *paths = (run.path / name for name in ("metrics.json", *names))
+    if not all(path.is_file() for path in (told, *paths)):
         return None
     try:
-        content = json.loads(tables[0].read_text(encoding="utf-8"))
-        header = content["header"]
-        predictions = Predictions.load(tables[1])
-        of_run = is_of_run(run, header, predictions.patient_id, predictions.split)
-        of_figures = gives_figures(content, predictions)
+        content = json.loads(told.read_text(encoding="utf-8"))
+        made = read(content, paths)
+        of_run = is_of_run(run, content["header"], made.patients, made.splits)
     except (MimError, OSError, ValueError, KeyError, TypeError) as error:
         logger.warning("%s: its evaluation cannot be read (%s) and is made again", run.path, error)
         return None
     if not of_run:
         logger.warning("%s: its evaluation is of other weights or of another split and is made again", run.path)
         return None
-    if not of_figures:
-        logger.warning("%s: its metrics.json is not of its predictions.csv; both are made again", run.path)
+    if not made.of_figures:
+        logger.warning("%s: its metrics.json is not of its %s; all are made again", run.path, " and ".join(names))
         return None
-    return MeasuredRun(run, predictions, header)
+    return made.found
+
+
+def read_measured(run: FinishedRun) -> MeasuredRun | None:
+    """Reads the scores that evaluate.py wrote into a run; None as with `read_tables`."""
+
+    def read(content: Mapping[str, Any], paths: Sequence[Path]) -> Tables[MeasuredRun]:
+        own = Predictions.load(paths[0])
+        found = MeasuredRun(run, own, content["header"])
+        return Tables(found, own.patient_id, own.split, gives_figures(content, own))
+
+    return read_tables(run, ("predictions.csv",), read)
 
 
 def is_of_run(run: FinishedRun, header: Mapping[str, Any], patients: Sequence[str], splits: Sequence[str]) -> bool:

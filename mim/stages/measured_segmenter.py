@@ -1,16 +1,15 @@
 """What a segmenter was measured to draw: read where it is still of the run, else measured now."""
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mim.config import EvaluateConfig
 from mim.errors import MimError
 from mim.evaluation import SegmentedClasses, Threshold
-from mim.stages.common import logger
-from mim.stages.measured_run import FinishedRun, Measure, is_of_run, read_or_measure
-
-TABLES = ("metrics.json", "segmentation.csv")
+from mim.stages.measured_run import FinishedRun, Measure, Tables, read_or_measure, read_tables
+from mim.stages.own_tables import gives_dice
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,30 +65,22 @@ def measured_segmenter(run: FinishedRun, config: EvaluateConfig, measure: Measur
 
 
 def read_segmenter(run: FinishedRun) -> MeasuredSegmenter | None:
-    """Reads what evaluate.py wrote into a run; None where it did not, or where that is of other weights or films."""
-    paths = [run.path / name for name in TABLES]
-    if not all(path.is_file() for path in paths):
-        return None
-    try:
-        content = json.loads(paths[0].read_text(encoding="utf-8"))
-        header, blocks, classes = content["header"], content["blocks"], run.description.classes
+    """Reads the masks' overlaps that evaluate.py wrote into a run; None as with `read_tables`."""
+
+    def read(content: Mapping[str, Any], paths: Sequence[Path]) -> Tables[MeasuredSegmenter]:
+        classes, blocks = run.description.classes, content["blocks"]
         several = len(classes) > 1
         block = blocks["segmentation_classes" if several else "segmentation"]
         chosen = [own["figures"]["threshold"] for own in block["classes"]] if several else [block["threshold"]]
-        images = SegmentedClasses.load(paths[1], classes)
-        of_run = is_of_run(run, header, images.patient_id, images.split)
+        own = SegmentedClasses.load(paths[0], classes)
         found = MeasuredSegmenter(
             run,
-            images,
-            tuple(Threshold(own["value"], own["reason"]) for own in chosen),
+            own,
+            tuple(Threshold(threshold["value"], threshold["reason"]) for threshold in chosen),
             float(block["tolerance"]),
             str(block["empty_truth"]),
-            header,
+            content["header"],
         )
-    except (MimError, OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s: its evaluation cannot be read (%s) and is made again", run.path, error)
-        return None
-    if not of_run:
-        logger.warning("%s: its evaluation is of other weights or of another split and is made again", run.path)
-        return None
-    return found
+        return Tables(found, own.patient_id, own.split, gives_dice(block["mean"] if several else block, own))
+
+    return read_tables(run, ("segmentation.csv",), read)

@@ -111,7 +111,7 @@ def test_boxes_that_another_detector_found_are_not_taken_for_its_own(
     shutil.copytree(detectors[0], copy)
     shutil.copy(detectors[1] / "detections.csv", copy / "detections.csv")
     said = succeed("evaluate", copy, detectors[1], *QUICK, f"output={tmp_path / 'out'}")
-    assert "is not of its tables" in said.err
+    assert "is not of its detections.csv and lesions.csv" in said.err
     assert (copy / "detections.csv").read_bytes() == (detectors[0] / "detections.csv").read_bytes()
 
 

@@ -26,6 +26,16 @@ def perfect(own: Overlap) -> Overlap:
     return Overlap(value, value, lesions, own.area, own.area, own.area, 0, 0)
 
 
+def save(images: SegmentedImages, run: Path) -> None:
+    """Puts a table into a run, with the figures of its test films."""
+    images.save(run / "segmentation.csv")
+    path, test = run / "metrics.json", images.of("test")
+    content = json.loads(path.read_text())
+    for name, figure in measure_overlaps(test.overlaps, test.patient_id, Settings(100)).items():
+        content["blocks"]["segmentation"][name]["value"] = figure.value
+    path.write_text(json.dumps(content))
+
+
 @pytest.fixture(scope="module")
 def segmenters(boxed: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A segmenter after a step, and one that draws every lesion as it is."""
@@ -35,9 +45,8 @@ def segmenters(boxed: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory)
         settings = (*BRIEF, *SMALL, *boxed, "training.max_steps=1", f"seed={seed}")
         succeed("finetune", FILE, *settings, f"output={run}")
         succeed("evaluate", run, *QUICK)
-    table = folder / "seed1" / "segmentation.csv"
-    images = SegmentedImages.load(table)
-    replace(images, overlaps=[perfect(own) for own in images.overlaps]).save(table)
+    images = SegmentedImages.load(folder / "seed1" / "segmentation.csv")
+    save(replace(images, overlaps=[perfect(own) for own in images.overlaps]), folder / "seed1")
     return folder / "seed0", folder / "seed1"
 
 
@@ -77,7 +86,7 @@ def test_what_was_measured_otherwise_is_not_compared(segmenters: tuple[Path, Pat
     lesion = replace(images.overlaps[place].lesions[0], area=1)
     changed = list(images.overlaps)
     changed[place] = replace(changed[place], lesions=(lesion, *changed[place].lesions[1:]))
-    replace(images, overlaps=changed).save(copy / "segmentation.csv")
+    save(replace(images, overlaps=changed), copy)
     said = call("evaluate", first, copy, *QUICK, f"output={tmp_path / 'out'}").error()
     assert "1 test images have another patient or other lesions" in said
     described = json.loads((copy / "task.json").read_text())
@@ -93,7 +102,17 @@ def test_films_that_one_of_two_could_not_draw_are_left_out_of_both(
     shutil.copytree(segmenters[1], copy)
     images = SegmentedImages.load(copy / "segmentation.csv")
     gone = next(place for place, split in enumerate(images.split) if split == "test")
-    images.take([place for place in range(len(images)) if place != gone]).save(copy / "segmentation.csv")
+    save(images.take([place for place in range(len(images)) if place != gone]), copy)
     said = succeed("evaluate", first, copy, *QUICK, f"output={tmp_path / 'out'}")
     assert "only what both runs could score is compared" in said.err
     assert f"{len(images.of('test')) - 1} test films of" in said.out
+
+
+def test_a_table_of_another_run_is_not_taken_for_its_own(segmenters: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(segmenters[0], copy)
+    own = (copy / "segmentation.csv").read_text()
+    shutil.copy(segmenters[1] / "segmentation.csv", copy)
+    said = succeed("evaluate", segmenters[1], copy, *QUICK, f"output={tmp_path / 'out'}")
+    assert "its metrics.json is not of its segmentation.csv; all are made again" in said.err
+    assert (copy / "segmentation.csv").read_text() == own
